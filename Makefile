@@ -29,10 +29,10 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 	fi
 	install() { uv pip install --quiet --python $(BIN)/python "$$@"; }
 	if nvidia-smi -L >/dev/null 2>&1; then
-		install -e ".[gpu,dev]" -c constraints.txt || install -e ".[gpu,dev]"
+		install -e ".[gpu,encoders,dev]" -c constraints.txt || install -e ".[gpu,encoders,dev]"
 	else
 		log=$$(mktemp)
-		cpu() { install -e ".[cpu,dev]" -c constraints.txt --override overrides.txt "$$@"; }
+		cpu() { install -e ".[cpu,encoders,dev]" -c constraints.txt --override overrides.txt "$$@"; }
 		if ! cpu 2>"$$log"; then
 			cat "$$log" >&2
 			grep -q torch "$$log"

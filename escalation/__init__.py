@@ -1,17 +1,26 @@
-"""Who answers: routers that decide before generation, and what an answer costs."""
+"""Who answers: routers that decide before generation, and what an answer costs.
+
+Importing this loads no classifier and no encoder: a kind's libraries are imported when a router of it is loaded.
+"""
+
+from pathlib import Path
 
 from flarekit.escalation.costs import Prices, load_prices, price
-from flarekit.escalation.routers import Example, TfidfRouter, load_tfidf_router, train_tfidf_router
-from flarekit.probes import ROUTERS
+from flarekit.escalation.kinds import KINDS
+from flarekit.escalation.outcomes import Outcomes, Target, label
+from flarekit.probes import ROUTERS, Router
 
-ROUTERS["tfidf-lr"] = load_tfidf_router
 
-__all__ = [
-    "Example",
-    "Prices",
-    "TfidfRouter",
-    "load_prices",
-    "load_tfidf_router",
-    "price",
-    "train_tfidf_router",
-]
+def _register(kind: str) -> None:
+    def load(folder: Path) -> Router:
+        from flarekit.escalation.routers import load_router
+
+        return load_router(kind, folder)
+
+    ROUTERS[kind] = load
+
+
+for _kind in KINDS:
+    _register(_kind)
+
+__all__ = ["KINDS", "Outcomes", "Prices", "Target", "label", "load_prices", "price"]

@@ -1,134 +1,272 @@
 """Trained routers: classifiers that read only the question, and decide before anything is generated.
 
-TF-IDF + logistic regression is the baseline that every heavier router must beat: on 500 questions it predicts "wrong
-without retrieval" about as well as a T5-large does (Adaptive-RAG's classifier, arXiv:2403.14403).
+`train_router` fits any kind of `flarekit.escalation.kinds` on one part of recorded outcomes and judges it on the rest;
+`save_router` and `load_router` keep it. What a kind computes is in the module of its family.
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import train_test_split
+from numpy.typing import NDArray
 
 from flarekit.engine import Engine
-from flarekit.errors import DataError
-from flarekit.files import replace_file
+from flarekit.errors import ConfigError, DataError
+from flarekit.escalation import folder as folders
+from flarekit.escalation.fitting import Fitted, Task
+from flarekit.escalation.in_context import ask, shown
+from flarekit.escalation.kinds import Kind, find_kind
+from flarekit.escalation.mid_lr import MidRouter
+from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target, split_arm
+from flarekit.escalation.quality import chooser_metrics, score_metrics
+from flarekit.escalation.split import split
 from flarekit.prompts import Prompt
+from flarekit.tokens import Token
 from flarekit.trace import Probe
 
-KIND = "tfidf-lr"
-
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """A question, and whether the thing that a router is to predict came true."""
-
-    id: str
-    question: str
-    label: bool
-
-
-@dataclass(frozen=True, slots=True)
-class TfidfRouter:
+class ScoreRouter:
     """P(label) of a question; a pre-generation signal that costs no token."""
 
-    vectorizer: TfidfVectorizer
-    coefficients: np.ndarray[Any, np.dtype[np.float64]]
-    """Shape (terms,)."""
-    intercept: float
-    manifest: dict[str, Any] = field(default_factory=dict)
-    name: str = KIND
+    manifest: dict[str, Any]
+    fitted: Fitted
+    name: str
+    source: str
+    needs: str = "nothing"
     high: float = 1.0
 
-    def probability(self, questions: Sequence[str]) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """P(label) for each question. Shape (questions,), 0 to 1."""
-        logits = self.vectorizer.transform(questions) @ self.coefficients + self.intercept
-        return np.asarray(1.0 / (1.0 + np.exp(-logits)))
+    def probability(self, questions: Sequence[str]) -> Floats:
+        """P(label) of each of at least one question. Shape (questions,), 0 to 1."""
+        return np.asarray(find_kind(self.name).function("predict")(self.fitted, questions))
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
-        """P(label) of this question, for nothing."""
-        return Probe(self.name, float(self.probability([question])[0]), "weak")
+        """P(label) of this question, for nothing. An encoder takes its time, so other sessions go on meanwhile."""
+        found = await asyncio.to_thread(self.probability, [question])
+        return Probe(self.name, float(found[0]), "weak")
 
 
-def train_tfidf_router(
-    examples: Sequence[Example], *, target: str, test_share: float = 0.3, seed: int = 0
-) -> TfidfRouter:
-    """Fit on a calibration split and judge on the rest; the split and the AUROC on it are in the manifest.
+@dataclass(frozen=True, slots=True)
+class AskedRouter:
+    """P(yes) of a model that is asked, with examples, whether it needs help; it pays for reading the question."""
 
-    `DataError` where there are too few examples, all have one label, a question occurs twice, or none has a word.
+    manifest: dict[str, Any]
+    fitted: Fitted
+    name: str
+    source: str
+    needs: str = "logprob_token_ids"
+    high: float = 1.0
+
+    async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
+        """P(yes), 0 to 1, with the tokens that asking took."""
+        examples = await asyncio.to_thread(shown, self.fitted, question)
+        value, usage = await ask(question, engine, examples)
+        return Probe(self.name, value, "weak", usage.prompt, usage.cached, usage.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class ArmRouter:
+    """Chooses one of several arms for a question, before generation and without a token."""
+
+    manifest: dict[str, Any]
+    fitted: Fitted
+    name: str
+    source: str
+    arms: Sequence[str]
+    """Policy specifications, or "MODEL/specification"."""
+
+    def choose(self, questions: Sequence[str], tradeoff: float | None = None) -> Sequence[int]:
+        """The place of an arm for each of at least one question; `tradeoff` None stands for the trained one.
+
+        What a trade-off means is the kind's own: see its module. `ConfigError` where it has none, or not that one.
+        """
+        found: NDArray[np.int64] = find_kind(self.name).function("choose")(self.fitted, questions, tradeoff)
+        return [int(place) for place in found]
+
+
+Router = ScoreRouter | AskedRouter | ArmRouter | MidRouter
+
+
+def train_router(
+    kind: str,
+    outcomes: Outcomes,
+    *,
+    target: Target | None = None,
+    weak: str = "closed-book",
+    strong: str = "rag",
+    arms: Sequence[str] = (),
+    answers: Mapping[str, Sequence[Token]] | None = None,
+    test_share: float = 0.3,
+    seed: int = 0,
+    **options: Any,
+) -> Router:
+    """Fit a router on a calibration split of the questions and judge it on the rest; its manifest says how it did.
+
+    Score routers predict `target` of the arms `weak` and `strong`; choosers choose among `arms`. `answers` are the weak
+    arm's tokens by question id, which `mid-lr` alone needs. Further options are the kind's own (its module's `fit`).
+    `DataError` where there is too little to learn from, `ConfigError` for an unknown kind, arm or option.
     """
-    if twice := [id_ for id_, count in Counter(example.id for example in examples).items() if count > 1]:
-        raise DataError(f"the question {twice[0]!r} occurs twice, and could be fitted and judged on; give it once")
-    labels = [example.label for example in examples]
-    if min(sum(labels), len(labels) - sum(labels)) < 4:
-        raise DataError(
-            f"a router for {target!r} needs at least 4 examples of each kind, not {sum(labels)} of {len(labels)}"
-        )
-    calibration, test = train_test_split(list(examples), test_size=test_share, random_state=seed, stratify=labels)
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    model = LogisticRegression(class_weight="balanced", max_iter=1000)
-    try:
-        terms = vectorizer.fit_transform([e.question for e in calibration])
-    except ValueError as error:
-        raise DataError(f"a router for {target!r} finds no words in the questions ({error})") from error
-    model.fit(terms, [e.label for e in calibration])
-    router = TfidfRouter(vectorizer, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
-    auroc = roc_auc_score([e.label for e in test], router.probability([e.question for e in test]))
-    router.manifest.update(
-        kind=KIND,
-        format=1,
-        target=target,
-        seed=seed,
-        positives=sum(labels) / len(labels),
-        auroc=round(float(auroc), 4),
-        calibration=[e.id for e in calibration],
-        test=[e.id for e in test],
-    )
+    known = find_kind(kind)
+    if known.shape == "chooser":
+        outcomes, predicted = outcomes.only(_arms(known, outcomes, arms)), "choice"
+        task = Task(outcomes, np.zeros(len(outcomes.ids)), 0, 0, predicted, seed)
+        strata: Sequence[Hashable] = outcomes.scores.argmax(axis=1).tolist()
+        if len(strata) < 4:
+            raise DataError(f"a {kind} router needs at least 4 questions that every arm answered, not {len(strata)}")
+    else:
+        task = score_task(known, outcomes, target, weak, strong, seed)
+        if known.shape == "stream" and (answers is None or not all(id_ in answers for id_ in outcomes.ids)):
+            raise DataError(f"a {kind} router needs recorded tokens of every answer; train it on run directories")
+        truth = outcomes.labels(task.weak, task.strong, _target(task.target))
+        if min(truth.sum(), (~truth).sum()) < 4:
+            count = f"{truth.sum()} of {len(truth)}"
+            raise DataError(f"a router for {task.target!r} needs at least 4 examples of each kind, not {count}")
+        strata = truth.tolist()
+    rows, test = split(outcomes.questions, strata, test_share, seed)
+    fitted = fit_rows(known, task, rows, answers, options)
+    router = _router(_manifest(known, task, fitted, rows, test, strata), fitted)
+    router.manifest["metrics"] = _metrics(router, task, rows, test, answers)
     return router
 
 
-def save_tfidf_router(router: TfidfRouter, folder: Path) -> None:
-    """Write `router.json` (what it is) and `weights.json` (terms with their idf and coefficient): no pickle."""
-    terms = router.vectorizer.vocabulary_
-    ordered = sorted(terms, key=terms.__getitem__)
-    weights = {
-        "terms": ordered,
-        "idf": router.vectorizer.idf_.tolist(),
-        "coefficients": router.coefficients.tolist(),
-        "intercept": router.intercept,
+def score_task(kind: Kind, outcomes: Outcomes, target: Target | None, weak: str, strong: str, seed: int) -> Task:
+    """What a score router is to learn of all these questions; a tie of the arms counts half for `strong-wins`."""
+    places, wanted = (outcomes.arm(weak), outcomes.arm(strong)), _target(target or kind.target)
+    if places[0] == places[1]:
+        raise ConfigError(f"the weak and the strong arm are both {outcomes.arms[places[0]]}; name two")
+    labels = outcomes.labels(*places, wanted).astype(float)
+    if wanted == "strong-wins":
+        labels = 0.5 + 0.5 * np.sign(outcomes.scores[:, places[1]] - outcomes.scores[:, places[0]])
+    return Task(outcomes, labels, *places, wanted, seed)
+
+
+def fit_rows(
+    kind: Kind,
+    task: Task,
+    rows: NDArray[np.int64],
+    answers: Mapping[str, Sequence[Token]] | None,
+    options: Mapping[str, Any],
+) -> Fitted:
+    """Fit on some of the questions, and on nothing that is known of the others."""
+    part = Task(task.outcomes.take(rows), task.labels[rows], task.weak, task.strong, task.target, task.seed)
+    if kind.shape == "stream":
+        texts = [(answers or {})[id_] for id_ in part.outcomes.ids]
+        return kind.fit(texts, part.labels > 0.5, **options)
+    fitted = kind.fit(part, **options)
+    if kind.shape != "chooser":
+        return fitted
+    # What the arms are is part of what a chooser has learnt: its weights are in their order.
+    names = {"arms": len(part.outcomes.arms), "arm_names": list(part.outcomes.arms)}
+    return Fitted({**fitted.settings, **names}, fitted.arrays, fitted.texts, fitted.network)
+
+
+def save_router(router: Router, folder: Path) -> None:
+    """Write the router into `folder`; `DataError` where that cannot be written."""
+    folders.save(router.manifest, router.fitted, folder)
+
+
+def load_router(kind: str, folder: Path) -> Router:
+    """The router of that kind in `folder`; `DataError` where it is not whole."""
+
+    def check(fitted: Fitted) -> None:
+        find_kind(kind).function("check")(fitted)
+
+    return _router(*folders.load(folder, kind, check))
+
+
+def loader(kind: str) -> Callable[[Path], Router]:
+    """`load_router` for one kind."""
+    return lambda folder: load_router(kind, folder)
+
+
+def _router(manifest: dict[str, Any], fitted: Fitted) -> Router:
+    kind = find_kind(manifest["kind"])
+    match kind.shape:
+        case "score":
+            return ScoreRouter(manifest, fitted, kind.name, kind.paper)
+        case "asked":
+            return AskedRouter(manifest, fitted, kind.name, kind.paper)
+        case "chooser":
+            return ArmRouter(manifest, fitted, kind.name, kind.paper, tuple(fitted.settings["arm_names"]))
+        case "stream":
+            return MidRouter(manifest, fitted)
+
+
+def _arms(kind: Kind, outcomes: Outcomes, wanted: Sequence[str]) -> Sequence[str]:
+    """The arms to choose among: those that are asked for, or the kind's own where all were recorded, or all."""
+    if not wanted and kind.arms:
+        families = [split_arm(arm)[1].partition(":")[0] for arm in outcomes.arms]
+        wanted = [arm for arm in kind.arms if families.count(arm) == 1]
+    wanted = wanted or outcomes.arms
+    places = [outcomes.arm(arm) for arm in wanted]
+    if len(set(places)) < 2 or len(set(places)) < len(places):
+        raise ConfigError(f"a {kind.name} router chooses among two different arms at least, not {', '.join(wanted)}")
+    return [outcomes.arms[place] for place in places]
+
+
+def _target(target: str) -> Target:
+    found = next((one for one in TARGETS if one == target), None)
+    if found is None:
+        raise ConfigError(f"no target is called {target!r}; there are {', '.join(TARGETS)}")
+    return found
+
+
+def _manifest(
+    kind: Kind,
+    task: Task,
+    fitted: Fitted,
+    rows: NDArray[np.int64],
+    test: NDArray[np.int64],
+    strata: Sequence[Hashable],
+) -> dict[str, Any]:
+    outcomes = task.outcomes
+    chooser = kind.shape == "chooser"
+    counted = [str(outcomes.arms[int(str(one))] if chooser else one).lower() for one in strata]
+    return {
+        "kind": kind.name,
+        "format": folders.FORMAT,
+        "target": task.target,
+        "arms": list(outcomes.arms) if chooser else [outcomes.arms[task.weak], outcomes.arms[task.strong]],
+        "encoder": fitted.settings.get("encoder"),
+        "seed": task.seed,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "flarekit": version("flarekit"),
+        "labels": {one: counted.count(one) for one in sorted(set(counted))},
+        "split": {
+            "calibration": [outcomes.ids[row] for row in rows],
+            "test": [outcomes.ids[row] for row in test],
+        },
+        "hyperparameters": dict(fitted.settings),
+        "shapes": {name: list(array.shape) for name, array in fitted.arrays.items()},
+        "texts": bool(fitted.texts),
+        "network": fitted.network is not None,
     }
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # The manifest last: a folder that has one is complete.
-        for name, content in (("weights.json", weights), ("router.json", router.manifest)):
-            replace_file(folder / name, json.dumps(content, indent=1, ensure_ascii=False).encode())
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
 
 
-def load_tfidf_router(folder: Path) -> TfidfRouter:
-    """The router in `folder`; a `DataError` where its files are not whole."""
-    try:
-        manifest = json.loads((folder / "router.json").read_bytes())
-        weights = json.loads((folder / "weights.json").read_bytes())
-        vectorizer = TfidfVectorizer(
-            ngram_range=(1, 2), sublinear_tf=True, vocabulary={term: i for i, term in enumerate(weights["terms"])}
-        )
-        vectorizer.idf_ = np.array(weights["idf"], dtype=np.float64)
-        coefficients = np.array(weights["coefficients"], dtype=np.float64)
-        if coefficients.shape != vectorizer.idf_.shape:
-            raise ValueError("as many coefficients as terms are expected")
-        if not (isinstance(manifest, dict) and np.isfinite([*coefficients, *vectorizer.idf_]).all()):
-            raise ValueError("an object and finite weights are expected")
-        return TfidfRouter(vectorizer, coefficients, float(weights["intercept"]), manifest)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder}: not a whole router ({error}); train it again") from error
+def _metrics(
+    router: Router,
+    task: Task,
+    rows: NDArray[np.int64],
+    test: NDArray[np.int64],
+    answers: Mapping[str, Sequence[Token]] | None,
+) -> dict[str, Any] | None:
+    """How the router does on the test questions; None where only an engine can say."""
+    outcomes, judged = task.outcomes, task.outcomes.take(test)
+    match router:
+        case ArmRouter():
+            best = int(outcomes.scores[rows].mean(axis=0).argmax())
+            return chooser_metrics(router.choose(judged.questions), judged.scores, judged.costs, best)
+        case ScoreRouter():
+            scores = router.probability(judged.questions)
+        case MidRouter():
+            scores = np.array([router((answers or {})[id_]) for id_ in judged.ids])
+        case AskedRouter():
+            return None
+    return score_metrics(judged.labels(task.weak, task.strong, _target(task.target)), scores)

@@ -1,64 +1,203 @@
-"""Examples for routers, from what was recorded: our own runs, or a file of another system's outcomes."""
+"""Outcomes for routers to learn from, out of what was recorded: our own runs, or a file of another system's answers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
-from flarekit.errors import DataError
-from flarekit.escalation import Example
+import numpy as np
+
+from flarekit.errors import ConfigError, DataError
+from flarekit.escalation.costs import Prices, price
+from flarekit.escalation.outcomes import WRONG_BELOW, Outcomes, Target, find_arm, label
+from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.metrics import f1
 from flarekit.eval.pool import take, take_strings
 from flarekit.eval.recorded import RecordedRun, read_run
+from flarekit.prompts import Prompt
 from flarekit.retrievers.corpus import read_json_lines
+from flarekit.tokens import Token, text_of
+from flarekit.trace import Trace
 
-Target = Literal["wrong", "helps", "hurts"]
-"""The weak model alone is wrong; it is, and help makes it better; help makes it worse (all by F1)."""
-WRONG_BELOW = 0.5
-"""An answer with a lower F1 counts as wrong."""
+__all__ = ["WRONG_BELOW", "Target", "label", "read_answers", "read_outcomes"]
 
-
-def label(alone: float, helped: float, target: Target) -> bool:
-    """Whether the target came true, from the F1 of the answers without and with help."""
-    match target:
-        case "wrong":
-            return alone < WRONG_BELOW
-        case "helps":
-            return alone < WRONG_BELOW and helped > alone
-        case "hurts":
-            return helped < alone
+_FILE_ARMS = {"no_retrieval": "closed-book", "one_retrieval": "rag"}
+"""The fields of a file of recorded answers, with the arms that they stand for."""
+_FILE_COSTS = (1.0, 2.0)
+"""Such a file counts no tokens: only that looking up costs more than not is known."""
 
 
-def read_examples(source: Path, target: Target, helped: str = "rag") -> list[Example]:
-    """Examples from a run directory (closed-book against the policy `helped`) or from a JSONL file of outcomes.
+@dataclass(frozen=True, slots=True)
+class _Answered:
+    """One arm's answer to one question."""
 
-    Such a file has `id, question, answers, no_retrieval, one_retrieval` on each line.
+    score: float
+    cost: float
+    samples: tuple[float, ...]
+
+
+@dataclass(slots=True)
+class _Dataset:
+    """The questions of one dataset with all that was answered, by arm and question id."""
+
+    name: str
+    questions: dict[str, str] = field(default_factory=dict)
+    answered: dict[str, dict[str, _Answered]] = field(default_factory=dict)
+
+
+def read_outcomes(
+    sources: Iterable[Path], *, arms: Sequence[str] = (), weak: str | None = None, prices: Prices | None = None
+) -> Outcomes:
+    """Outcomes out of run directories, and of JSONL files with `id, question, answers, no_retrieval, one_retrieval`.
+
+    Sources of one dataset are joined by question, those of several stacked. Only questions that every arm answered are
+    kept: every arm in `arms`, or every one that all datasets have. An arm is a policy's specification, or
+    "MODEL/specification" where the sources' weak engines run several models. `weak` then names the arm whose model the
+    weak prices are for; answers of other models are priced as the strong engine's. `DataError` where nothing is left.
     """
-    return _from_run(read_run(source), target, helped) if source.is_dir() else _from_outcomes(source, target)
+    paths = list(dict.fromkeys(sources))
+    runs = {path: read_run(path) for path in paths if path.is_dir()}
+    several = len({_model(run) for run in runs.values()}) > 1
+    weak_model = _weak_model(runs.values(), weak) if several else None
+    datasets: dict[str, _Dataset] = {}
+    for path in paths:
+        name = runs[path].manifest.dataset.name if path in runs else path.stem
+        dataset = datasets.setdefault(name, _Dataset(name))
+        if path in runs:
+            _add_run(dataset, runs[path], several, _prices(runs[path], weak_model, prices or Prices()))
+        else:
+            _add_file(dataset, path)
+    return _stacked(list(datasets.values()), arms)
 
 
-def _from_run(run: RecordedRun, target: Target, helped: str) -> list[Example]:
-    for policy in ("closed-book", helped):
-        if policy not in run.traces:
-            raise DataError(f"{run.path}: has no answers of {policy}; run it with --policy {policy}")
-    alone, other = run.traces["closed-book"], run.traces[helped]
-    metric = run.manifest.dataset.metric
-    examples = []
+def read_answers(sources: Iterable[Path], arm: str = "closed-book") -> dict[str, Sequence[Token]]:
+    """The tokens of one arm's answers by question id, as `read_outcomes` calls the questions; files hold none."""
+    paths = list(dict.fromkeys(sources))
+    runs = [read_run(path) for path in paths if path.is_dir()]
+    several = len({_model(run) for run in runs}) > 1
+    found: dict[str, dict[str, Sequence[Token]]] = {}
+    asked: dict[str, dict[str, None]] = {}
+    for run in runs:
+        asked.setdefault(run.manifest.dataset.name, {}).update(dict.fromkeys(run.questions))
+        names = {_arm(run, policy, several): policy for policy in run.traces}
+        try:
+            policy = names[list(names)[find_arm(list(names), arm)]]
+        except ConfigError:
+            continue
+        tokens = {id_: _tokens(trace) for id_, trace in run.traces[policy].items()}
+        found.setdefault(run.manifest.dataset.name, {}).update(tokens)
+    collide = _collisions(asked.values())
+    return {
+        f"{dataset}/{id_}" if id_ in collide else id_: tokens
+        for dataset, answers in found.items()
+        for id_, tokens in answers.items()
+    }
+
+
+def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:
+    everywhere = (
+        [arm for arm in datasets[0].answered if all(arm in one.answered for one in datasets)] if datasets else []
+    )
+    arms = [everywhere[find_arm(everywhere, arm)] for arm in wanted] or everywhere
+    if not arms:
+        listed = "; ".join(f"{one.name}: {', '.join(one.answered) or 'none'}" for one in datasets) or "none at all"
+        raise DataError(f"no arm answered questions of every dataset ({listed})")
+    collide = _collisions(one.questions for one in datasets)
+    rows = [
+        (f"{one.name}/{id_}" if id_ in collide else id_, text, [one.answered[arm][id_] for arm in arms])
+        for one in datasets
+        for id_, text in one.questions.items()
+        if all(id_ in one.answered[arm] for arm in arms)
+    ]
+    if not rows:
+        raise DataError(f"no question was answered by all of {', '.join(arms)}; run them on the same questions")
+    ids, questions, answers = zip(*rows, strict=True)
+    return Outcomes(
+        ids,
+        questions,
+        arms,
+        np.array([[one.score for one in row] for row in answers]),
+        np.array([[one.cost for one in row] for row in answers]),
+        [[one.samples for one in row] for row in answers],
+    )
+
+
+def _add_run(dataset: _Dataset, run: RecordedRun, several: bool, prices: Prices) -> None:
     for question in run.questions.values():
-        if question.id in alone and question.id in other:
-            scores = [f1(trace.answer, question.answers, metric) for trace in (alone[question.id], other[question.id])]
-            examples.append(Example(question.id, question.text, label(scores[0], scores[1], target)))
-    return examples
+        if dataset.questions.setdefault(question.id, question.text) != question.text:
+            raise DataError(f"{run.path}: question {question.id!r} differs from the one of that id in another source")
+    for policy, traces in run.traces.items():
+        arm = dataset.answered.setdefault(_arm(run, policy, several), {})
+        if twice := arm.keys() & traces.keys():
+            raise DataError(
+                f"{run.path}: {policy} answered question {min(twice)!r} in another source too; leave one out"
+            )
+        for id_, trace in traces.items():
+            arm[id_] = _scored(trace, run.questions[id_], run.manifest.dataset.metric, prices)
 
 
-def _from_outcomes(path: Path, target: Target) -> list[Example]:
-    examples = []
+def _add_file(dataset: _Dataset, path: Path) -> None:
     for number, record in read_json_lines(path):
         place = f"{path}:{number}"
         answers = take_strings(record, "answers", place)
         if not answers:
             raise DataError(f"{place}: the field 'answers' must hold at least one answer")
-        alone, helped = (f1(take(record, arm, str, place), answers) for arm in ("no_retrieval", "one_retrieval"))
         id_, question = take(record, "id", str, place), take(record, "question", str, place)
-        examples.append(Example(id_, question, label(alone, helped, target)))
-    return examples
+        scores = [f1(take(record, name, str, place), answers) for name in _FILE_ARMS]
+        if id_ in dataset.questions:
+            raise DataError(f"{place}: the question {id_!r} occurs twice, and could be fitted and judged on")
+        dataset.questions[id_] = question
+        for arm, score, cost in zip(_FILE_ARMS.values(), scores, _FILE_COSTS, strict=True):
+            dataset.answered.setdefault(arm, {})[id_] = _Answered(score, cost, (score,))
+
+
+def _scored(trace: Trace, question: Question, metric: Metric, prices: Prices) -> _Answered:
+    score = f1(trace.answer, question.answers, metric)
+    samples: tuple[float, ...] = (score,)
+    if trace.policy.partition(":")[0] == "self-consistency" and trace.segments:
+        prompt = Prompt()  # every one of its segments is a whole sampled answer
+        said = [prompt.read_answer(text_of(segment.tokens).strip()) for segment in trace.segments]
+        samples = tuple(f1(answer, question.answers, metric) for answer in said)
+    return _Answered(score, price(trace.costs(), prices), samples)
+
+
+def _tokens(trace: Trace) -> list[Token]:
+    return [token for segment in trace.segments for token in segment.tokens[: segment.kept]]
+
+
+def _model(run: RecordedRun) -> str:
+    return run.manifest.model_of("weak") or "unknown model"
+
+
+def _arm(run: RecordedRun, policy: str, several: bool) -> str:
+    return f"{_model(run)}/{policy}" if several else policy
+
+
+def _weak_model(runs: Iterable[RecordedRun], weak: str | None) -> str:
+    arms = {_arm(run, policy, True): _model(run) for run in runs for policy in run.traces}
+    if weak is None:
+        raise ConfigError(f"answers of several models are read, so say which arm is the weak one: {', '.join(arms)}")
+    return list(arms.values())[find_arm(list(arms), weak)]
+
+
+def _prices(run: RecordedRun, weak_model: str | None, prices: Prices) -> Prices:
+    """The prices of a run's own weak engine; the strong ones where its model is not the weak one of them all."""
+    if weak_model in (None, _model(run)):
+        return prices
+    strong = {
+        "generated": prices.strong_generated,
+        "prompt": prices.strong_prompt,
+        "cached": prices.strong_cached,
+    }
+    return prices.model_copy(update=strong)
+
+
+def _collisions(questions: Iterable[Mapping[str, object]]) -> set[str]:
+    """Ids that several datasets use."""
+    seen: set[str] = set()
+    twice: set[str] = set()
+    for ids in questions:
+        twice |= seen & ids.keys()
+        seen |= ids.keys()
+    return twice

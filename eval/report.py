@@ -133,7 +133,7 @@ def _section(group: Group, rows: list[Row], baseline: str | None, prices: Prices
 
 def _columns_in_use(rows: Sequence[Row]) -> list[str]:
     """The costs to show: without those of the strong model where nobody asked it."""
-    optional = {"cached", "strong", "escalations"}
+    optional = {"cached", "strong", "share", "escalations"}
     return [
         name for name in COSTS if name != "price" and (name not in optional or any(row.means[name] for row in rows))
     ]

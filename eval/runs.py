@@ -26,6 +26,7 @@ from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
 from flarekit.eval.rundir import RunDirectory
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
+from flarekit.prompts import Prompt
 from flarekit.retrieval import Retriever
 from flarekit.retrievers import BM25Retriever, read_corpus
 from flarekit.session import Session
@@ -185,11 +186,11 @@ async def _manifest(
             "retriever": retriever.name,
             "weak model": weak.model,
             **({"strong model": strong.model} if strong else {}),
-            "prompt (sha256)": hashlib.sha256(first.prompt.render("").encode()).hexdigest(),
+            "prompt (sha256)": hashlib.sha256(Prompt().render("").encode()).hexdigest(),
             "answer tokens": first.budget.answer,
             "total tokens": first.budget.total,
         },
-        "prompt": first.prompt.render("{question}"),
+        "prompt": Prompt().render("{question}"),
         "concurrency": config.concurrency,
         "versions": {
             "flarekit": version("flarekit"),

@@ -59,7 +59,7 @@ def _scores(group: Group, rows: Sequence[Row]) -> Table:
 
 def _costs(rows: Sequence[Row], prices: Prices) -> Table:
     headings = {"price": "cost", "prompt": "prompt", "cached": "cached", "generated": "gen.", "discarded": "disc."}
-    headings |= {"strong": "strong", "retrievals": "retr.", "escalations": "esc.", "seconds": "s"}
+    headings |= {"strong": "strong", "share": "share", "retrievals": "retr.", "escalations": "esc.", "seconds": "s"}
     used = [name for name in headings if name in ("price", "generated") or any(row.means[name] for row in rows)]
     shown = _table(f"Per question; cost in {prices.unit}", "policy", *(headings[name] for name in used))
     for row in rows:

@@ -12,7 +12,7 @@ from typing import Any
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Result, costs_of
 from flarekit.tokens import Token
-from flarekit.trace import Event, Fired, HandedOver, Probe, Retrieved, Segment
+from flarekit.trace import Chosen, Event, Fired, HandedOver, Probe, Retrieved, Segment
 
 _ALTERNATIVES = 5
 _LEAST = 0.005
@@ -73,7 +73,15 @@ def _event_view(event: Event) -> dict[str, Any]:
         case HandedOver():
             return {"kind": event.kind, "source": event.source, "target": event.target, "anew": not event.text}
         case Probe():
-            return {"kind": event.kind, "signal": event.signal, "value": _rounded(event.value), "role": event.role}
+            return {
+                "kind": event.kind,
+                "signal": event.signal,
+                "value": _rounded(event.value),
+                "role": event.role,
+                "texts": list(event.texts),
+            }
+        case Chosen():
+            return {"kind": event.kind, "router": event.router, "policy": event.policy}
         case Fired():
             return {
                 "kind": event.kind,

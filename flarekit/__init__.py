@@ -17,9 +17,15 @@ from flarekit.actions import (
     Escalate,
     Query,
     Retrieve,
+    Revise,
+    Vote,
+    last_tokens_query,
     masked_draft_query,
     question_and_answer_query,
     question_query,
+    requested_query,
+    sentence_query,
+    uncertain_words_query,
 )
 from flarekit.engine import Engine, Stream
 from flarekit.errors import (
@@ -35,15 +41,17 @@ from flarekit.errors import (
     StreamBroken,
     UnknownModel,
 )
+from flarekit.judgements import POST_SIGNALS, Answered, PostSignal, find_post_signal
 from flarekit.monitor import Monitor
 from flarekit.policies import POLICIES, Budget, Policy, Rule, parse_policy, policy, with_settings
-from flarekit.probes import PRE_SIGNALS, PreSignal, find_pre_signal, load_router
+from flarekit.probes import PRE_SIGNALS, Chooser, PreSignal, find_pre_signal, load_router
 from flarekit.prompts import Exemplar, Prompt
 from flarekit.retrieval import Hit, Passage, Retriever
 from flarekit.session import Session
-from flarekit.signals import SIGNALS, Signal, find_signal
+from flarekit.signals import SIGNALS, Signal, StreamSignal, find_signal
 from flarekit.tokens import Token, Usage, text_of
 from flarekit.trace import (
+    Chosen,
     Committed,
     Costs,
     Event,
@@ -61,10 +69,14 @@ from flarekit.vllm import VLLMEngine
 
 __all__ = [
     "POLICIES",
+    "POST_SIGNALS",
     "PRE_SIGNALS",
     "SIGNALS",
     "Action",
+    "Answered",
     "Budget",
+    "Chooser",
+    "Chosen",
     "Committed",
     "ConfigError",
     "Costs",
@@ -84,6 +96,7 @@ __all__ = [
     "Monitor",
     "Passage",
     "Policy",
+    "PostSignal",
     "PreSignal",
     "Probe",
     "Prompt",
@@ -93,6 +106,7 @@ __all__ = [
     "Retrieve",
     "Retrieved",
     "Retriever",
+    "Revise",
     "Rule",
     "RunError",
     "Segment",
@@ -100,15 +114,19 @@ __all__ = [
     "Signal",
     "Stream",
     "StreamBroken",
+    "StreamSignal",
     "Token",
     "Trace",
     "Trigger",
     "UnknownModel",
     "Usage",
     "VLLMEngine",
+    "Vote",
     "always",
+    "find_post_signal",
     "find_pre_signal",
     "find_signal",
+    "last_tokens_query",
     "load_router",
     "masked_draft_query",
     "parse_policy",
@@ -116,7 +134,10 @@ __all__ = [
     "question_and_answer_query",
     "question_query",
     "read_trace",
+    "requested_query",
+    "sentence_query",
     "text_of",
+    "uncertain_words_query",
     "with_settings",
     "write_trace",
 ]

@@ -43,9 +43,20 @@ class Engine(Protocol):
         ...
 
     def stream(
-        self, prompt: Sequence[int], *, max_tokens: int, stop: Sequence[str] = (), top_logprobs: int = 10
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        top_logprobs: int = 10,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        """Continue `prompt` greedily by at most `max_tokens` tokens."""
+        """Continue `prompt` by at most `max_tokens` tokens: greedily, or sampled at a `temperature` above 0."""
+        ...
+
+    async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
+        """ln p of each token id in `choices` as the next token. Shape (len(choices),)."""
         ...
 
     async def score(self, prompt: Sequence[int]) -> list[float]:

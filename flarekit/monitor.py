@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from flarekit.signals import Running, Signal
+from flarekit.signals import Running, StreamSignal
 from flarekit.tokens import Token
 from flarekit.triggers import Reading, Trigger
 
@@ -14,14 +14,19 @@ class Monitor:
 
     def __init__(self, triggers: Sequence[Trigger]) -> None:
         self._watched: list[tuple[Trigger, Running]] = []
-        self._per_sentence: list[Running] = []
+        self._per_sentence: list[Callable[[], None]] = []
+        self._per_action: list[Running] = []
         for trigger in triggers:
-            if not isinstance(trigger.signal, Signal):
+            if not isinstance(trigger.signal, StreamSignal):
                 raise TypeError(f"{trigger.signal.name} cannot be measured on a stream")
             running = trigger.signal.running()
             self._watched.append((trigger, running))
             if trigger.signal.over == "sentence":
-                self._per_sentence.append(running)
+                self._per_sentence.append(running.reset)
+            elif trigger.signal.over == "action":
+                self._per_action.append(running)
+            elif hasattr(running, "end_sentence"):  # a signal over the whole answer that also looks at its sentences
+                self._per_sentence.append(running.end_sentence)
 
     def update(self, token: Token) -> None:
         """Take the next token of the answer."""
@@ -36,8 +41,8 @@ class Monitor:
 
     def end_sentence(self) -> None:
         """Begin a new sentence."""
-        for running in self._per_sentence:
-            running.reset()
+        for reset in self._per_sentence:
+            reset()
 
     def rewind(self, committed: Iterable[Token]) -> None:
         """Forget a discarded draft: the values are those after the committed tokens, at the start of a sentence."""
@@ -46,3 +51,9 @@ class Monitor:
         for token in committed:
             self.update(token)
         self.end_sentence()
+        for running in self._per_action:
+            running.reset()
+
+    def value(self, place: int) -> float:
+        """The value of one of the triggers' signals now."""
+        return self._watched[place][1].value

@@ -1,34 +1,40 @@
 """Signals that are measured before generation: from the question alone, at the price of a probe of the weak engine.
 
-===================  ===========================================================  ===============  ====================
-name                 value                                                        cost             source
-===================  ===========================================================  ===============  ====================
-first-token-entropy  entropy of the token that would follow "So the answer is",   the prompt read, Chen et al.,
-                     asked for without any reasoning                              one token        GlimpRouter
-question-perplexity  perplexity of the question under the model                   the question     Moskvoretskii et
-                                                                                  read             al., 2501.12835
-tfidf-lr             P(wrong without help) by TF-IDF + logistic regression,       none             the baseline of
-                     `flarekit.escalation.routers`                                                 RouteLLM-style work
-===================  ===========================================================  ===============  ====================
+===================  ==========================================================  ===============  =====================
+name                 value                                                       cost             source
+===================  ==========================================================  ===============  =====================
+first-token-entropy  entropy of the token that would follow "So the answer is",  the prompt read, first-token
+                     asked for without any reasoning                             one token        confidence
+question-perplexity  perplexity of the question under the model                  the question     Moskvoretskii et al.,
+                                                                                 read             arXiv:2501.12835
+p-ik                 P(no) against P(yes) as its answer to "can you answer this  a short prompt   Kadavath et al.,
+                     without looking it up?"                                     read, one token  arXiv:2207.05221
+random               a number drawn from the question's text                     none             the null of routing
+===================  ==========================================================  ===============  =====================
+
+Trained routers (`flarekit.escalation`) are signals like these, or choose among whole policies (`Chooser`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Protocol
+from typing import NoReturn, Protocol, runtime_checkable
 
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.prompts import Prompt
-from flarekit.signals import entropy
+from flarekit.signals import StreamSignal, entropy
+from flarekit.tokens import Usage
 from flarekit.trace import Probe
 
 
+@runtime_checkable
 class PreSignal(Protocol):
     """One number for a question, before anything is generated; higher means less certain."""
 
@@ -42,8 +48,37 @@ class PreSignal(Protocol):
         """Upper end of its range; the lower end is 0."""
         ...
 
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def needs(self) -> str:
+        """What it asks of a server."""
+        ...
+
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         """The value, with what it cost."""
+        ...
+
+
+@runtime_checkable
+class Chooser(Protocol):
+    """Chooses among several policies before generation."""
+
+    @property
+    def name(self) -> str:
+        """As it appears in traces."""
+        ...
+
+    @property
+    def arms(self) -> Sequence[str]:
+        """The policies' specifications; "MODEL/specification" where arms differ in the model that answers."""
+        ...
+
+    def choose(self, questions: Sequence[str], tradeoff: float | None = None) -> Sequence[int]:
+        """The index of an arm for each question; `tradeoff` None stands for what it was trained with."""
         ...
 
 
@@ -51,6 +86,8 @@ class PreSignal(Protocol):
 class _FirstTokenEntropy:
     name: str = "first-token-entropy"
     high: float = math.inf
+    source: str = "entropy of the first answer token, as in GlimpRouter, arXiv:2601.05110"
+    needs: str = "logprobs of one token"
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         ids = await engine.tokenize(prompt.render(question) + f" {prompt.answer_phrase}")
@@ -64,6 +101,8 @@ class _FirstTokenEntropy:
 class _QuestionPerplexity:
     name: str = "question-perplexity"
     high: float = math.inf
+    source: str = "Moskvoretskii et al. 2025, arXiv:2501.12835"
+    needs: str = "prompt_logprobs"
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         ids = await engine.tokenize(f"Question: {question}")
@@ -73,11 +112,56 @@ class _QuestionPerplexity:
         return Probe(self.name, perplexity, "weak", len(ids), 0, 1)
 
 
-PRE_SIGNALS: dict[str, PreSignal] = {signal.name: signal for signal in (_FirstTokenEntropy(), _QuestionPerplexity())}
+@dataclass(frozen=True, slots=True)
+class _PIK:
+    name: str = "p-ik"
+    high: float = 1.0
+    source: str = "P(IK) by asking, after Kadavath et al. 2022, arXiv:2207.05221, section 5"
+    needs: str = "logprob_token_ids"
+
+    async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
+        value, usage = await ask_yes_or_no(engine, know_prompt(question))
+        return Probe(self.name, 1 - value, "weak", usage.prompt, usage.cached, usage.completion)
+
+
+@dataclass(frozen=True, slots=True)
+class _Random:
+    name: str = "random"
+    high: float = 1.0
+    source: str = "none: a threshold of 1 - x acts on a share x of the questions, whatever they are"
+    needs: str = "nothing"
+
+    async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
+        digest = hashlib.sha256(question.encode()).digest()
+        return Probe(self.name, int.from_bytes(digest[:8], "big") / 2**64, "weak")
+
+
+def know_prompt(question: str) -> str:
+    """Asks whether the model can answer by itself; its next word is yes or no."""
+    return (
+        "Some questions can be answered from memory, others have to be looked up.\n"
+        f"Question: {' '.join(question.split())}\n"
+        "Can you answer this question correctly without looking anything up, yes or no?\nAnswer:"
+    )
+
+
+async def ask_yes_or_no(engine: Engine, text: str) -> tuple[float, Usage]:
+    """P(yes) against P(no) as the next word after `text`, 0 to 1, in either case of the first letter."""
+    begin = len(await engine.tokenize(text))
+    words = [await engine.tokenize(text + word) for word in (" yes", " Yes", " no", " No")]
+    logprobs, usage = await engine.choose(words[0][:begin], [ids[begin] for ids in words])
+    yes, no = (sum(map(math.exp, pair)) for pair in (logprobs[:2], logprobs[2:]))
+    return yes / (yes + no) if yes + no else 0.5, usage
+
+
+PRE_SIGNALS: dict[str, PreSignal] = {
+    signal.name: signal for signal in (_FirstTokenEntropy(), _QuestionPerplexity(), _PIK(), _Random())
+}
 """The pre-generation signals that need nothing but an engine, by name."""
 
-RouterLoader = Callable[[Path], PreSignal]
-ROUTERS: dict[str, RouterLoader] = {}
+Router = PreSignal | Chooser | StreamSignal
+"""What may be trained: a number for a question, a choice among policies, or a number for a running answer."""
+ROUTERS: dict[str, Callable[[Path], Router]] = {}
 """Loaders of trained routers by kind, filled by `flarekit.escalation`: the core knows no classifier."""
 
 
@@ -88,8 +172,8 @@ def find_pre_signal(name: str) -> PreSignal:
     return PRE_SIGNALS[name]
 
 
-def load_router(folder: str | Path) -> PreSignal:
-    """The trained router in `folder`, a pre-generation signal like any other."""
+def load_router(folder: str | Path) -> Router:
+    """The trained router in `folder`."""
     import_module("flarekit.escalation")  # registers its kinds; not needed, so not loaded, until a router is asked for
     manifest = Path(folder) / "router.json"
     try:
@@ -101,3 +185,25 @@ def load_router(folder: str | Path) -> PreSignal:
     if kind not in ROUTERS:
         raise DataError(f"{manifest}: no router is of the kind {kind!r}; there are {', '.join(ROUTERS) or 'none'}")
     return ROUTERS[kind](Path(folder))
+
+
+def load_pre_router(folder: str | Path) -> PreSignal:
+    """The router in `folder`, which must score a question."""
+    router = load_router(folder)
+    return router if isinstance(router, PreSignal) else _refuse(folder, router, "scores a question before generation")
+
+
+def load_stream_router(folder: str | Path) -> StreamSignal:
+    """The router in `folder`, which must watch a stream."""
+    router = load_router(folder)
+    return router if isinstance(router, StreamSignal) else _refuse(folder, router, "watches an answer while it streams")
+
+
+def load_chooser(folder: str | Path) -> Chooser:
+    """The router in `folder`, which must choose among policies."""
+    router = load_router(folder)
+    return router if isinstance(router, Chooser) else _refuse(folder, router, "chooses among policies")
+
+
+def _refuse(folder: str | Path, router: Router, does: str) -> NoReturn:
+    raise ConfigError(f"{folder}: a router of the kind {router.name!r} is not one that {does}")

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flarekit.retrieval import Passage
 from flarekit.sentences import split_sentences
+from flarekit.tokens import Token, text_of
 
 INSTRUCTION = (
     "Answer the question by reasoning in a few short sentences, one fact in each. "
@@ -65,6 +66,44 @@ EXEMPLARS = (
 """Four worked questions written for flarekit, two of them with passages: a small model reads passages far better once
 it has been shown how. (FLARE used eight from its datasets, without passages; appendix D of arXiv:2305.06983.)"""
 
+DIRECT_INSTRUCTION = 'Answer the question at once. Write "So the answer is" and a short answer, and nothing else.'
+DIRECT_EXEMPLARS = tuple(replace(one, answer=one.answer[one.answer.index("So the answer is") :]) for one in EXEMPLARS)
+"""The same questions, answered without reasoning."""
+
+SEARCH_INSTRUCTION = (
+    "Answer the question by reasoning in a few short sentences, one fact in each. "
+    "Where you are not sure of a fact, write [Search(what to look up)] before it; passages that were found stand above "
+    'the question. Then end with "So the answer is" and a short answer.'
+)
+SEARCH_EXEMPLARS = (
+    Exemplar(
+        "In which sea does the river end that flows through Vienna?",
+        "The river that flows through Vienna is [Search(river that flows through Vienna)] the Danube. "
+        "The Danube ends in [Search(sea where the Danube ends)] the Black Sea. So the answer is the Black Sea.",
+    ),
+    Exemplar(
+        "When was the architect born who designed the Sagrada Familia?",
+        "The Sagrada Familia was designed by Antoni Gaudi. Antoni Gaudi was born on "
+        "[Search(Antoni Gaudi date of birth)] 25 June 1852. So the answer is 25 June 1852.",
+        (Passage("2", "Sagrada Familia", "The Sagrada Familia is a church in Barcelona, designed by Antoni Gaudi."),),
+    ),
+    Exemplar(
+        "Who was born first, Marie Curie or Albert Einstein?",
+        "Marie Curie was born in [Search(Marie Curie year of birth)] 1867. Albert Einstein was born in "
+        "[Search(Albert Einstein year of birth)] 1879. So the answer is Marie Curie.",
+    ),
+)
+"""Worked questions in which the model asks for what it does not know (FLARE-instruct, appendix D of
+arXiv:2305.06983 does the same in two separate lessons)."""
+
+ROLES = {
+    "": "",
+    "expert": "You are an expert in the subject of the question. ",
+    "historian": "You are a historian who knows people, places and dates. ",
+    "sceptic": "You are a sceptic who writes down only what is certain. ",
+}
+"""Who answers, by name; what MasRouter (arXiv:2502.11133) calls a role."""
+
 MAX_PASSAGE_WORDS = 100
 """Longer passages are cut here: reading a prompt is what a retrieval costs."""
 
@@ -79,16 +118,53 @@ class Prompt:
     stop: tuple[str, ...] = ("\n",)
     """An answer is one paragraph: its end is the end of the answer."""
     max_passage_words: int = MAX_PASSAGE_WORDS
+    max_criticism_tokens: int = 60
+    hidden: re.Pattern[str] | None = None
+    """What the model writes for us and not for the reader: it stays in the context and out of the answer."""
 
-    def render(self, question: str, passages: Sequence[Passage] = ()) -> str:
-        """The prompt, up to where the answer begins."""
+    def render(self, question: str, passages: Sequence[Passage] = (), notes: Sequence[str] = ()) -> str:
+        """The prompt, up to where the answer begins; `notes` are lines between question and answer."""
         worked = [f"{self._asked(one.question, one.passages)} {one.answer}\n" for one in self.exemplars]
-        return "\n".join([f"{self.instruction}\n", *worked, self._asked(question, passages)])
+        return "\n".join([f"{self.instruction}\n", *worked, self._asked(question, passages, notes)])
 
-    def _asked(self, question: str, passages: Sequence[Passage]) -> str:
+    def _asked(self, question: str, passages: Sequence[Passage], notes: Sequence[str] = ()) -> str:
         found = [f"[{number}] {self._line(passage)}" for number, passage in enumerate(passages, start=1)]
         context = ["Passages:", *found, ""] if found else []
-        return "\n".join([*context, f"Question: {one_line(question)}", "Answer:"])
+        lines = [one_line(note) for note in notes]
+        return "\n".join([*context, f"Question: {one_line(question)}", *lines, "Answer:"])
+
+    def criticise(self, question: str, answer: str, passages: Sequence[Passage] = ()) -> str:
+        """Asks what is wrong with an answer (Self-Refine, arXiv:2303.17651, section 2)."""
+        asked = self._asked(question, passages).removesuffix("Answer:")
+        return (
+            f"{asked}Proposed answer: {one_line(answer)}\n"
+            "In one sentence, name the fact in this answer that is most likely wrong or missing.\nCriticism:"
+        )
+
+    def visible(self, text: str) -> str:
+        """`text` without what is `hidden`, and the space before it."""
+        return "".join(text[start:end] for start, end in self._shown(text))
+
+    def visible_tokens(self, tokens: Sequence[Token]) -> Sequence[Token]:
+        """The tokens of what is not `hidden`; one that is hidden in part keeps the rest of its text."""
+        if self.hidden is None:
+            return tokens
+        shown, start, kept = self._shown(text_of(tokens)), 0, []
+        for token in tokens:
+            end = start + len(token.text)
+            text = "".join(token.text[max(a - start, 0) : max(b - start, 0)] for a, b in shown)
+            if text or not token.text:
+                kept.append(token._replace(text=text))
+            start = end
+        return kept
+
+    def _shown(self, text: str) -> list[tuple[int, int]]:
+        """Where the visible stretches of `text` begin and end."""
+        if self.hidden is None:
+            return [(0, len(text))]
+        hidden = [match.span() for match in re.finditer(rf"\s?{self.hidden.pattern}", text)]
+        begins, ends = [0, *(end for _, end in hidden)], [*(start for start, _ in hidden), len(text)]
+        return list(zip(begins, ends, strict=True))
 
     def _line(self, passage: Passage) -> str:
         words = passage.text.split()

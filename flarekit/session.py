@@ -6,20 +6,24 @@ whoever listens. A policy that may start the whole answer again therefore commit
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from flarekit.actions import Draft, Escalate, Retrieve
+from flarekit.actions import Draft, Escalate, Retrieve, Revise, Vote
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError
+from flarekit.judgements import Answered, PostSignal
 from flarekit.monitor import Monitor
-from flarekit.policies import Policy, Rule
-from flarekit.retrieval import Passage, Retriever
+from flarekit.policies import Policy, Rule, arm_policy, with_settings
+from flarekit.probes import PreSignal
+from flarekit.retrieval import Hit, Passage, Retriever
+from flarekit.sampling import answers_of, majority, same_words, sample_answers
 from flarekit.sentences import SentenceSplitter
-from flarekit.signals import ALWAYS, Signal
+from flarekit.signals import ALWAYS, StreamSignal
 from flarekit.tokens import Token, text_of
-from flarekit.trace import Committed, Event, Fired, HandedOver, Retrieved, Role, Segment, Trace
+from flarekit.trace import Chosen, Committed, Event, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
 from flarekit.triggers import Reading
 
 
@@ -58,25 +62,25 @@ class Session:
             raise ConfigError(f"policy {policy.spec} needs a strong engine")
         if policy.retrieves and retriever is None:
             raise ConfigError(f"policy {policy.spec} needs a retriever")
-        self.policy = policy
         self.trace = Trace(id, policy.spec, question)
         self._weak, self._strong, self._retriever = weak, strong, retriever
         self._role: Role = "weak"
         self._passages: list[Passage] = []
+        self._notes: list[str] = []  # lines that the prompt holds between question and answer
+        self._votes: dict[float, list[str]] = {}  # sampled answers by temperature
         self._inherited = ""  # committed text of an engine that handed over
         self._own: list[Token] = []  # committed tokens of the engine at work, which goes on from their ids
         self._sentence = ""  # what is committed of a sentence that is not complete yet
         self._generated = 0
         self._answered = False
-        self._left = [rule.times for rule in policy.rules]
-        self._mid = [place for place, rule in enumerate(policy.rules) if rule.trigger.moment == "mid"]
-        self._monitor = Monitor([policy.rules[place].trigger for place in self._mid])
-        self._reads_tokens = any(policy.rules[place].trigger.read == "token" for place in self._mid)
+        self._lent: int | None = None  # the rule by which the strong engine writes until it hands back
+        self._returns = False
         self._sentences = SentenceSplitter()
         # A sentence that an action has just mended is taken as it is: triggers wait for the next one.
         self._armed = True
         self._decision: _Decision | None = None
         self._began = 0.0
+        self._adopt(policy)
 
     async def run(self) -> Trace:
         """The whole session, for those who want only its trace."""
@@ -84,28 +88,53 @@ class Session:
             pass
         return self.trace
 
+    def _adopt(self, policy: Policy) -> None:
+        """Work by this policy, from the first token on."""
+        self.policy = policy
+        self._left = [rule.times for rule in policy.rules]
+        self._mid = [place for place, rule in enumerate(policy.rules) if rule.trigger.moment == "mid"]
+        self._monitor = Monitor([policy.rules[place].trigger for place in self._mid])
+        self._reads_tokens = any(policy.rules[place].trigger.read == "token" for place in self._mid)
+
     async def __aiter__(self) -> AsyncIterator[Event | Committed]:
         """Decide before, then generate until a trigger fires, act, and go on, until the answer stands."""
         self._began = perf_counter()
+        if self.policy.chooser:
+            yield await self._choose()
         async for event in self._before():
             yield event
         while True:
             async for event in self._generate():
                 yield event
-            decision = self._decision or self._after()
-            if decision is None:
+            if self._returns and not self._answered:
+                yield self._hand_back()
+                continue
+            if self._decision is None:
+                async for probe in self._after():
+                    yield probe
+            if self._decision is None:
                 break
-            async for event in self._act(decision):
+            async for event in self._act(self._decision):
                 yield event
         if self.policy.revises:
             for segment in self.trace.segments:
                 if segment.kept:
                     yield Committed(segment.role, segment.tokens[: segment.kept], self._now())
-        self.trace.text = self._text().strip()
+        self.trace.text = self.policy.prompt.visible(self._text()).strip()
         self.trace.answer = self.policy.prompt.read_answer(self.trace.text)
         self.trace.seconds = self._now()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
+
+    async def _choose(self) -> Event:
+        """Let the policy's router choose the policy for this question, and adopt it."""
+        chooser, began = self.policy.chooser, self._now()
+        assert chooser is not None  # noqa: S101 - the caller looked
+        # Routers embed the question, which takes milliseconds that other sessions' tokens need not wait for.
+        [place] = await asyncio.to_thread(chooser.choose, [self.trace.question], self.policy.tradeoff)
+        chosen = arm_policy(chooser.arms[place], self._weak.model, self._strong.model if self._strong else None)
+        self._adopt(with_settings(chosen, budget=self.policy.budget))
+        return self._record(Chosen(chooser.name, chosen.spec, began))
 
     async def _before(self) -> AsyncIterator[Event | Committed]:
         for place, rule in enumerate(self.policy.rules):
@@ -113,34 +142,53 @@ class Session:
             if trigger.moment != "pre":
                 continue
             value = trigger.signal.high
-            if not isinstance(trigger.signal, Signal):
+            if trigger.signal is not ALWAYS and isinstance(trigger.signal, PreSignal):
                 began = self._now()
                 probe = await trigger.signal.measure(self.trace.question, self._weak, self.policy.prompt)
-                probe.at, probe.seconds, value = began, self._now() - began, probe.value
-                self._generated += probe.generated_tokens
-                yield self._record(probe)
+                value = probe.value
+                yield self._probed(probe, began)
             if trigger.fires(value):
                 async for event in self._act(_Decision(place, self._fire(rule, value, None))):
                     yield event
 
-    def _during(self, read: Reading, end: int) -> _Decision | None:
-        """What a mid trigger decides of the draft that ends at `end` in the last segment."""
+    def _during(self, read: Reading, end: int, last: bool = False) -> _Decision | None:
+        """What a mid trigger decides of the draft that ends at `end` in the last segment.
+
+        An action that keeps the draft serves what comes after it: there is none after the `last` sentence.
+        """
         if not self._armed:
             return None
         for place, value in self._monitor.fired(read):
-            if self._may_act(self._mid[place]):
-                rule = self.policy.rules[self._mid[place]]
+            rule = self.policy.rules[self._mid[place]]
+            if self._may_act(self._mid[place]) and not (last and rule.action.keep):
                 return _Decision(self._mid[place], self._fire(rule, value, end - 1), end)
         return None
 
-    def _after(self) -> _Decision | None:
+    async def _after(self) -> AsyncIterator[Event]:
+        """Read the post triggers; the first that fires is the decision."""
         for place, rule in enumerate(self.policy.rules):
-            trigger = rule.trigger
-            if trigger.moment == "post" and isinstance(trigger.signal, Signal) and self._may_act(place):
-                value = trigger.signal.high if trigger.signal is ALWAYS else trigger.signal(self._own)
-                if trigger.fires(value):
-                    return _Decision(place, self._fire(rule, value, len(self.trace.segments[-1].tokens) - 1))
-        return None
+            trigger, signal = rule.trigger, rule.trigger.signal
+            if trigger.moment != "post" or not self._may_act(place):
+                continue
+            if isinstance(signal, PostSignal):
+                began = self._now()
+                probe = await signal.judge(await self._finished())
+                value = probe.value
+                yield self._probed(probe, began)
+            elif isinstance(signal, StreamSignal):
+                value = signal.high if signal is ALWAYS else signal(self._own)
+            if trigger.fires(value):
+                last = len(self.trace.segments[-1].tokens) - 1
+                self._decision = _Decision(place, self._fire(rule, value, last))
+                return
+
+    async def _finished(self) -> Answered:
+        """The answer as it stands, for those who judge it."""
+        prompt, engine = self.policy.prompt, self._engine()
+        answer = prompt.read_answer(prompt.visible(self._text()).strip())
+        question, limit = self.trace.question, self.policy.budget.answer
+        ids = await engine.tokenize(self._head())
+        return Answered(question, answer, prompt, self._passages, engine, self._role, ids, limit, self._votes)
 
     def _may_act(self, place: int) -> bool:
         """Whether a rule has actions left, money to pay for one, and somebody left to call."""
@@ -157,7 +205,7 @@ class Session:
 
     async def _generate(self) -> AsyncIterator[Event | Committed]:
         """Stream one segment, until a trigger fires or the answer ends."""
-        self._decision = None
+        self._decision, self._returns = None, False
         budget = self.policy.budget
         kept = sum(segment.kept for segment in self.trace.segments)
         room = min(budget.answer - kept, budget.total - self._generated)
@@ -174,14 +222,14 @@ class Session:
                     segment.first_token = self._now() - segment.at
                 if committed := self._take(segment, token):
                     yield committed
-                if self._decision or self._answered:
+                if self._decision or self._answered or self._returns:
                     break
             segment.finish, usage = stream.finish, stream.usage
         segment.seconds = self._now() - segment.at
         segment.prompt_tokens = usage.prompt
         segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
-        if not (self._decision or self._answered):
-            if committed := self._end_sentence(segment, len(segment.tokens)):
+        if not (self._decision or self._answered or self._returns):
+            if committed := self._end_sentence(segment, len(segment.tokens), last=True):
                 yield committed
             self._answered = self._decision is None
         yield segment
@@ -198,17 +246,29 @@ class Session:
             self._sentences.restart()
         if ended:
             committed = self._end_sentence(segment, before)
-            if self._decision or self._answered:
+            if self._decision or self._answered or self._returns:
                 return committed
         self._monitor.update(token)
         if self._reads_tokens:
+            if self._lent is not None and not ended and self._is_calm(self._lent, segment):
+                self._returns = True
+                return self._commit(segment, before + 1, whole=False)
             self._decision = self._during("token", before + 1)
         return committed
 
-    def _end_sentence(self, segment: Segment, end: int) -> Committed | None:
+    def _end_sentence(self, segment: Segment, end: int, last: bool = False) -> Committed | None:
         """A sentence is complete: commit it, unless a trigger fires on it."""
-        self._decision = self._during("sentence", end)
+        last = last or self.policy.prompt.ends_answer(self._sentence + text_of(segment.tokens[segment.kept : end]))
+        self._decision = self._during("sentence", end, last)
         return None if self._decision else self._commit(segment, end)
+
+    def _is_calm(self, place: int, segment: Segment) -> bool:
+        """Whether the strong engine, called by the rule at `place`, has written enough and is in no doubt itself."""
+        rule = self.policy.rules[place]
+        if not isinstance(rule.action, Escalate) or rule.action.back != "calm":
+            return False
+        written = len(self._own) + len(segment.tokens) - segment.kept
+        return written >= rule.action.stay and not rule.trigger.fires(self._monitor.value(self._mid.index(place)))
 
     def _commit(self, segment: Segment, end: int, whole: bool = True) -> Committed | None:
         """Make the draft up to `end` part of the answer; `whole` where that ends its sentence."""
@@ -220,48 +280,133 @@ class Session:
             self._answered = self.policy.prompt.ends_answer(self._sentence)
             self._sentence = ""
             self._monitor.end_sentence()
+            self._returns = self._lent is not None and self._lends_a_sentence(self._lent)
         # A sentence that was kept before its end must not fire again before it.
         self._armed = whole
-        if self.policy.revises or not tokens:
+        said = self.policy.prompt.visible_tokens(tokens)
+        if self.policy.revises or not said:
             return None
-        return Committed(segment.role, tokens, self._now())
+        return Committed(segment.role, said, self._now())
+
+    def _lends_a_sentence(self, place: int) -> bool:
+        action = self.policy.rules[place].action
+        return isinstance(action, Escalate) and action.back == "sentence"
 
     # --- acting -----------------------------------------------------------------------------------------------------
 
     async def _act(self, decision: _Decision) -> AsyncIterator[Event | Committed]:
         """Do what a fired trigger's rule says; the next segment goes on from there."""
         rule = self.policy.rules[decision.place]
+        action, self._decision = rule.action, None
         self._left[decision.place] -= 1
         yield self._record(decision.fired)
-        match rule.action:
+        draft, whole = self._draft(decision), True
+        if action.keep and decision.end:
+            if committed := self._keep_draft(decision):
+                yield committed
+            whole = not self._sentence
+        match action:
             case Retrieve():
-                retrieved = await self._retrieve(rule.action, decision)
+                retrieved = await self._retrieve(action, draft)
                 yield self._record(retrieved)
-                passages = [hit.passage for hit in retrieved.hits]
-                if not passages or passages == self._passages:
+                passages = self._found(action, retrieved.hits)
+                if not action.keep and (not retrieved.hits or passages == self._passages):
                     if committed := self._keep_draft(decision):
                         yield committed
                     return
                 self._passages = passages
-            case Escalate(restart=restart):
-                text = "" if restart else self._text()
-                yield self._record(HandedOver(self._role, "strong", text, self._now()))
-                self._role, self._inherited, self._own = "strong", text, []
-        if rule.action.restart:
+            case Escalate():
+                self._lent = None if action.back == "never" else decision.place
+                yield self._hand_over("strong", "" if action.restart else self._text())
+            case Vote():
+                async for event in self._vote(action):
+                    yield event
+                return
+            case Revise():
+                yield await self._criticise()
+        if action.restart:
             self._discard_all()
         self._answered = False
-        self._armed = rule.trigger.moment != "mid"
-        self._sentences.restart()
+        self._armed = action.keep or rule.trigger.moment != "mid"
+        if whole:
+            self._sentences.restart()
         self._monitor.rewind(self._own)
 
-    async def _retrieve(self, action: Retrieve, decision: _Decision) -> Retrieved:
-        began = self._now()
+    def _draft(self, decision: _Decision) -> Draft:
         last = self.trace.segments[-1] if decision.end else Segment(self._role)
         sentence = last.tokens[last.kept : decision.end]
-        query = action.query(Draft(self.trace.question, self._text(), sentence, self.policy.prompt.answer_phrase))
+        return Draft(
+            self.trace.question, self._text(), sentence, self.policy.prompt.answer_phrase, committed=tuple(self._own)
+        )
+
+    async def _retrieve(self, action: Retrieve, draft: Draft) -> Retrieved:
+        began = self._now()
+        query = action.query(draft)
         assert self._retriever is not None  # noqa: S101 - checked when the session was made
         hits = await self._retriever.search(query, action.k)
         return Retrieved(query, tuple(hits), began, self._now() - began)
+
+    def _found(self, action: Retrieve, hits: Sequence[Hit]) -> list[Passage]:
+        """The passages that the prompt holds after a look-up: never none where there were some."""
+        found = [hit.passage for hit in hits]
+        if action.gather:
+            return list(dict.fromkeys([*self._passages, *found]))[: action.gather]
+        return found or self._passages
+
+    def _hand_over(self, target: Role, text: str) -> Event:
+        """Let the other engine go on from `text`."""
+        event = HandedOver(self._role, target, text, self._now())
+        self._role, self._inherited, self._own = target, text, []
+        return self._record(event)
+
+    def _hand_back(self) -> Event:
+        """The strong engine has written what it was called for: the weak one goes on."""
+        self._lent = None
+        event = self._hand_over("weak", self._text())
+        self._armed = True
+        if not self._sentence:
+            self._sentences.restart()
+        self._monitor.rewind(())
+        return event
+
+    async def _vote(self, action: Vote) -> AsyncIterator[Event | Committed]:
+        """Sample whole answers, and keep the first of those that give the commonest one."""
+        began, engine, form = self._now(), self._engine(), self.policy.prompt
+        segments = await sample_answers(
+            engine,
+            await self._prompt(engine),
+            form,
+            role=self._role,
+            samples=action.samples,
+            temperature=action.temperature,
+            limit=self.policy.budget.answer,
+        )
+        self._votes[action.temperature] = answers_of(segments, form)
+        winner, _ = majority(same_words(self._votes[action.temperature]))
+        for place, segment in enumerate(segments):
+            segment.at, segment.seconds = began, self._now() - began
+            segment.kept = segment.kept if place == winner else 0
+            self._generated += len(segment.tokens)
+            yield self._record(segment)
+        self._own = segments[winner].tokens[: segments[winner].kept]
+        self._answered = True
+        if not self.policy.revises:
+            yield Committed(self._role, form.visible_tokens(self._own), self._now())
+
+    async def _criticise(self) -> Event:
+        """Have the engine at work criticise the answer; both are part of the prompt from then on."""
+        form, engine = self.policy.prompt, self._engine()
+        segment, answer = Segment(self._role, at=self._now()), self._text().strip()
+        ids = await engine.tokenize(form.criticise(self.trace.question, answer, self._passages))
+        async with engine.stream(ids, max_tokens=form.max_criticism_tokens, stop=form.stop) as stream:
+            segment.tokens = [token async for token in stream]
+            segment.finish, usage = stream.finish, stream.usage
+        segment.prompt_tokens = usage.prompt
+        segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
+        segment.seconds = self._now() - segment.at
+        self._generated += len(segment.tokens)
+        self._notes = [f"Earlier answer: {answer}", f"Criticism of it: {text_of(segment.tokens).strip()}"]
+        return self._record(segment)
 
     def _keep_draft(self, decision: _Decision) -> Committed | None:
         """A look-up found nothing new: generating again would give the same tokens, so the draft is kept."""
@@ -290,11 +435,18 @@ class Session:
 
     async def _prompt(self, engine: Engine) -> list[int]:
         """The ids to go on from: the prompt and what another engine committed as text, our own tokens as their ids."""
-        head = self.policy.prompt.render(self.trace.question, self._passages) + self._inherited
-        return [*await engine.tokenize(head), *(token.id for token in self._own)]
+        return [*await engine.tokenize(self._head()), *(token.id for token in self._own)]
+
+    def _head(self) -> str:
+        return self.policy.prompt.render(self.trace.question, self._passages, self._notes) + self._inherited
 
     def _text(self) -> str:
         return self._inherited + text_of(self._own)
+
+    def _probed(self, probe: Probe, began: float) -> Event:
+        probe.at, probe.seconds = began, self._now() - began
+        self._generated += probe.generated_tokens
+        return self._record(probe)
 
     def _record(self, event: Event) -> Event:
         self.trace.events.append(event)

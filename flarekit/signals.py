@@ -3,37 +3,53 @@
 A signal is a measure of one token, reduced over a span. It is a pure function of tokens (`signal(tokens)`), and has a
 running form of the same value that costs constant time per token (`signal.running()`), which is what watches a stream.
 
-=============  =======================================  ==========  ==========================================
-name           measure of a token, reduction            range       source
-=============  =======================================  ==========  ==========================================
-min-prob       1 - p, max                               0 to 1      FLARE, arXiv:2305.06983, section 3.2
-mean-logprob   -ln p, mean                              0 to inf    Malinin & Gales, arXiv:2002.07650, section 3
-entropy        entropy of the top K, max                0 to inf    EAD / DRAGIN (arXiv:2403.10081, section 3.1)
-mean-entropy   entropy of the top K, mean               0 to inf    as above
-margin         1 - (p of the first - p of the second),  0 to 1      Scheffer et al. 2001, margin sampling
-               max
-=============  =======================================  ==========  ==========================================
+===============  =====================================  ==========  ==================================================
+name             measure of a token, reduction          range       source
+===============  =====================================  ==========  ==================================================
+min-prob         1 - p, max                             0 to 1      FLARE, arXiv:2305.06983, section 3.2
+mean-logprob     -ln p, mean                            0 to inf    Malinin & Gales, arXiv:2002.07650, section 3
+entropy          entropy of the top K, max              0 to inf    DRAGIN, arXiv:2403.10081, section 3.1
+mean-entropy     entropy of the top K, mean             0 to inf    as above
+margin           1 - (p of the first - p of the         0 to 1      Scheffer et al. 2001, margin sampling
+                 second), max
+content-entropy  entropy, of content words only, max    0 to inf    DRAGIN, section 3.1, without its attention
+rolling-entropy  entropy, mean of the last 5 tokens     0 to inf    EAD, arXiv:2502.06833, section 3
+step-entropy     entropy of a sentence's first token    0 to inf    GlimpRouter, arXiv:2601.05110, section 3
+entropy-trend    second difference of the smoothed      0 to inf    ETC, arXiv:2511.09980
+                 entropy, max
+length           1, sum since the last action           0 to inf    RETRO's chunks; FLARE's "previous window" baseline
+search-request   whether `[Search(...)]` was written    0 to 1      FLARE, section 3.1
+===============  =====================================  ==========  ==================================================
 
-All of them read the log-probabilities that the stream carries anyway: they cost no model call. Signals that are
-measured before generation do, and are in `flarekit.probes`.
+All of them read what the stream carries anyway (`logprobs` of the completions API): they cost no model call. Signals
+that ask a model are in `flarekit.probes` (before generation) and `flarekit.judgements` (after it).
 """
 
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from itertools import pairwise
+from typing import Literal, Protocol, runtime_checkable
 
 from flarekit.errors import ConfigError
-from flarekit.tokens import Token
+from flarekit.tokens import Token, text_of
+from flarekit.words import is_content
 
 Measure = Callable[[Token], float]
 """A token's own uncertainty; higher is less certain."""
 
-Span = Literal["sentence", "answer"] | int
-"""What a signal is reduced over: the sentence so far, the answer so far, or the last n tokens (1: the token alone)."""
+Span = Literal["sentence", "answer", "action"] | int
+"""What a signal is reduced over: the sentence so far, the answer so far, what was generated since the last action, or
+the last n tokens (1: the token alone)."""
+Reduction = Literal["max", "mean", "sum", "first", "bend"]
+"""How the measured values become one; "first" takes that of the span's first token, "bend" the largest rise of the
+slope of their smoothed sequence (see `bend`)."""
+LOGPROBS = "logprobs of the stream"
+"""What most signals need of a server; vLLM and other servers of the completions API send them when asked."""
 
 
 def improbability(token: Token) -> float:
@@ -71,9 +87,25 @@ def margin(token: Token) -> float:
     return 0.0 if second == -math.inf else 1.0 - (math.exp(first) - math.exp(second))
 
 
+def content_entropy(token: Token) -> float:
+    """`entropy`, but 0 for function words, punctuation and white space, whose uncertainty no look-up can settle."""
+    return entropy(token) if is_content(token.text) else 0.0
+
+
 def certainly(_: Token) -> float:
     """1 for any token."""
     return 1.0
+
+
+def bend(values: Sequence[float]) -> float:
+    """The largest second difference of `values` after each was averaged with the one before it; at least 0.
+
+    It takes four values to have one. It is large where an uncertainty that had been falling or level begins to rise
+    steeply, which is before it is high.
+    """
+    smooth = [(left + right) / 2 for left, right in pairwise(values)]
+    second = (c - 2 * b + a for a, b, c in zip(smooth, smooth[1:], smooth[2:], strict=False))
+    return max(0.0, max(second, default=0.0))
 
 
 def is_word(token: Token) -> bool:
@@ -95,23 +127,65 @@ class Running(Protocol):
         ...
 
 
+@runtime_checkable
+class StreamSignal(Protocol):
+    """What watches a stream: a `Signal`, or anything else with these members, such as a trained one."""
+
+    @property
+    def name(self) -> str:
+        """As it appears in traces."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end of its range; the lower end is 0."""
+        ...
+
+    @property
+    def source(self) -> str:
+        """Where it was published."""
+        ...
+
+    @property
+    def needs(self) -> str:
+        """What it reads of a server."""
+        ...
+
+    @property
+    def over(self) -> Span:
+        """Its span."""
+        ...
+
+    def __call__(self, tokens: Iterable[Token]) -> float:
+        """The value after `tokens`."""
+        ...
+
+    def running(self) -> Running:
+        """The same value, token by token."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Signal:
     """A measure of tokens, reduced over a span."""
 
     name: str
     measure: Measure
-    reduce: Literal["max", "mean"]
+    reduce: Reduction
     high: float
     """Upper end of its range; the lower end is 0."""
     source: str
     over: Span = "sentence"
     words_only: bool = False
     """Skip punctuation and white space."""
+    needs: str = LOGPROBS
 
     def __post_init__(self) -> None:
-        if isinstance(self.over, int) and self.over < 1:
-            raise ConfigError(f"signal {self.name}: a window holds at least 1 token, not {self.over}")
+        if isinstance(self.over, int):
+            if self.over < 1:
+                raise ConfigError(f"signal {self.name}: a window holds at least 1 token, not {self.over}")
+            if self.reduce not in ("max", "mean"):
+                raise ConfigError(f"signal {self.name} is not read over a window, but over a sentence or the answer")
 
     def __call__(self, tokens: Iterable[Token]) -> float:
         """The value after `tokens`, which are taken as one span; 0 where none counts."""
@@ -120,13 +194,13 @@ class Signal:
             values = values[-self.over :]
         if not values:
             return 0.0
-        return max(values) if self.reduce == "max" else sum(values) / len(values)
+        return _REDUCTIONS[self.reduce](values)
 
     def running(self) -> Running:
         """The same value, in constant time per token."""
         if isinstance(self.over, int):
             return _RunningWindow(self, self.over)
-        return _RunningMax(self) if self.reduce == "max" else _RunningMean(self)
+        return _RUNNING[self.reduce](self)
 
 
 class _RunningMax:
@@ -187,9 +261,118 @@ class _RunningWindow:
         self.value = 0.0
 
 
+class _RunningSum:
+    __slots__ = ("_measure", "_words_only", "value")
+
+    def __init__(self, signal: Signal) -> None:
+        self._measure, self._words_only = signal.measure, signal.words_only
+        self.value = 0.0
+
+    def update(self, token: Token) -> float:
+        if not self._words_only or is_word(token):
+            self.value += self._measure(token)
+        return self.value
+
+    def reset(self) -> None:
+        self.value = 0.0
+
+
+class _RunningFirst:
+    __slots__ = ("_measure", "_seen", "_words_only", "value")
+
+    def __init__(self, signal: Signal) -> None:
+        self._measure, self._words_only = signal.measure, signal.words_only
+        self.value, self._seen = 0.0, False
+
+    def update(self, token: Token) -> float:
+        if not self._seen and (not self._words_only or is_word(token)):
+            self.value, self._seen = self._measure(token), True
+        return self.value
+
+    def reset(self) -> None:
+        self.value, self._seen = 0.0, False
+
+
+class _RunningBend:
+    """The last four measured values say what the newest second difference is."""
+
+    __slots__ = ("_last", "_measure", "_words_only", "value")
+
+    def __init__(self, signal: Signal) -> None:
+        self._measure, self._words_only = signal.measure, signal.words_only
+        self._last: deque[float] = deque(maxlen=4)
+        self.value = 0.0
+
+    def update(self, token: Token) -> float:
+        if not self._words_only or is_word(token):
+            self._last.append(self._measure(token))
+            if len(self._last) == 4:
+                self.value = max(self.value, bend(list(self._last)))
+        return self.value
+
+    def reset(self) -> None:
+        self._last.clear()
+        self.value = 0.0
+
+
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
+
+_REDUCTIONS: dict[Reduction, Callable[[Sequence[float]], float]] = {
+    "max": max,
+    "mean": _mean,
+    "sum": sum,
+    "first": lambda values: values[0],
+    "bend": bend,
+}
+_RUNNING: dict[Reduction, Callable[[Signal], Running]] = {
+    "max": _RunningMax,
+    "mean": _RunningMean,
+    "sum": _RunningSum,
+    "first": _RunningFirst,
+    "bend": _RunningBend,
+}
+
+REQUEST = re.compile(r"\[Search\((?P<query>[^\]]*)\)\]")
+"""What FLARE-instruct has the model write where it wants something looked up."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchRequest:
+    name: str = "search-request"
+    high: float = 1.0
+    source: str = "FLARE, arXiv:2305.06983, section 3.1"
+    needs: str = "the text alone"
+    over: Span = "sentence"
+
+    def __call__(self, tokens: Iterable[Token]) -> float:
+        return float(REQUEST.search(text_of(tokens)) is not None)
+
+    def running(self) -> Running:
+        return _RunningRequest()
+
+
+class _RunningRequest:
+    __slots__ = ("_text", "value")
+
+    def __init__(self) -> None:
+        self._text, self.value = "", 0.0
+
+    def update(self, token: Token) -> float:
+        self._text += token.text
+        if not self.value and "]" in token.text and REQUEST.search(self._text):
+            self.value = 1.0
+        return self.value
+
+    def reset(self) -> None:
+        self._text, self.value = "", 0.0
+
+
+SEARCH_REQUEST: StreamSignal = _SearchRequest()
+"""1 as soon as the model has asked for a look-up in its own words."""
+LENGTH = Signal("length", certainly, "sum", math.inf, "FLARE, arXiv:2305.06983, section 4", "action", needs="nothing")
+"""Tokens since the last action."""
 
 ALWAYS = Signal("always", certainly, "max", 1.0, "", over="answer")
 """At its highest whatever the tokens: for actions that are taken without asking a signal."""
@@ -206,16 +389,21 @@ SIGNALS: dict[str, Signal] = {
         Signal("entropy", entropy, "max", math.inf, _DRAGIN),
         Signal("mean-entropy", entropy, "mean", math.inf, _DRAGIN),
         Signal("margin", margin, "max", 1.0, "Scheffer et al. 2001, margin sampling"),
+        Signal("content-entropy", content_entropy, "max", math.inf, _DRAGIN),
+        Signal("rolling-entropy", entropy, "mean", math.inf, "EAD, arXiv:2502.06833, section 3", over=5),
+        Signal("step-entropy", entropy, "first", math.inf, "GlimpRouter, arXiv:2601.05110, section 3"),
+        Signal("entropy-trend", entropy, "bend", math.inf, "ETC, arXiv:2511.09980"),
     )
 }
-"""The signals by name, over sentences and over all tokens; `find_signal` gives them other spans."""
+"""The signals by name, over their own spans and over all tokens; `find_signal` gives them other spans."""
 
 
-def find_signal(name: str, over: Span | str = "sentence", words_only: bool = False) -> Signal:
+def find_signal(name: str, over: Span | str | None = None, words_only: bool = False) -> Signal:
     """The signal called `name`, over another span ("sentence", "answer", "token" or a number of tokens)."""
     if name not in SIGNALS:
         raise ConfigError(f"no signal is called {name!r}; there are {', '.join(SIGNALS)}")
-    return replace(SIGNALS[name], over=_span(over), words_only=words_only)
+    signal = SIGNALS[name]
+    return replace(signal, over=signal.over if over is None else _span(over), words_only=words_only)
 
 
 def _span(over: Span | str) -> Span:

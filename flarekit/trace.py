@@ -24,7 +24,7 @@ Role = Literal["weak", "strong"]
 
 @dataclass(slots=True)
 class Probe:
-    """A signal was measured before generation."""
+    """A signal was measured by asking an engine, before generation or after it."""
 
     signal: str
     value: float
@@ -34,7 +34,19 @@ class Probe:
     generated_tokens: int = 0
     at: float = 0.0
     seconds: float = 0.0
+    texts: list[str] = field(default_factory=list)
+    """What was sampled, where the signal compares samples."""
     kind: Literal["probe"] = "probe"
+
+
+@dataclass(slots=True)
+class Chosen:
+    """A router chose the policy that goes on."""
+
+    router: str
+    policy: str
+    at: float = 0.0
+    kind: Literal["chosen"] = "chosen"
 
 
 @dataclass(slots=True)
@@ -46,7 +58,7 @@ class Fired:
     value: float
     threshold: float
     action: str
-    """What is done about it: "retrieve" or "escalate"."""
+    """What is done about it: the action's name, such as "retrieve" or "escalate"."""
     segment: int | None
     """Index of the segment (counted over the trace) whose stream it watched; None before generation."""
     token: int | None
@@ -118,7 +130,7 @@ class Committed:
         return text_of(self.tokens)
 
 
-Event = Annotated[Probe | Fired | Retrieved | HandedOver | Segment, Field(discriminator="kind")]
+Event = Annotated[Probe | Chosen | Fired | Retrieved | HandedOver | Segment, Field(discriminator="kind")]
 """What a trace holds."""
 
 
@@ -137,10 +149,19 @@ class Costs:
     strong_cached_tokens: int = 0
     """Part of `cached_tokens` that was the strong engine's."""
     strong_generated_tokens: int = 0
+    answer_tokens: int = 0
+    """Tokens of the answer itself, so without discarded ones."""
+    strong_answer_tokens: int = 0
+    """Part of `answer_tokens` that the strong engine wrote."""
     retrievals: int = 0
     escalations: int = 0
     probes: int = 0
     seconds: float = 0.0
+
+    @property
+    def strong_share(self) -> float:
+        """The share of the answer's tokens that the strong engine wrote, 0 to 1."""
+        return self.strong_answer_tokens / self.answer_tokens if self.answer_tokens else 0.0
 
 
 @dataclass(slots=True)
@@ -177,6 +198,8 @@ class Trace:
                 case Segment():
                     _count(costs, event.role, event.prompt_tokens, event.cached_tokens, len(event.tokens))
                     costs.discarded_tokens += event.discarded
+                    costs.answer_tokens += event.kept
+                    costs.strong_answer_tokens += event.kept if event.role == "strong" else 0
                 case Probe():
                     _count(costs, event.role, event.prompt_tokens, event.cached_tokens, event.generated_tokens)
                     costs.discarded_tokens += event.generated_tokens
@@ -184,8 +207,8 @@ class Trace:
                 case Retrieved():
                     costs.retrievals += 1
                 case HandedOver():
-                    costs.escalations += 1
-                case Fired():
+                    costs.escalations += event.target == "strong"
+                case Fired() | Chosen():
                     pass
         return costs
 

@@ -30,6 +30,7 @@ from flarekit.errors import (
     UnknownModel,
 )
 from flarekit.prefix import PrefixCache
+from flarekit.tokens import Usage
 from flarekit.vllm_stream import VLLMStream
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
@@ -121,9 +122,16 @@ class VLLMEngine:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[int], *, max_tokens: int, stop: Sequence[str] = (), top_logprobs: int = 10
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        top_logprobs: int = 10,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> AsyncIterator[VLLMStream]:
-        """Continue `prompt` greedily; leaving the context closes the connection, which stops the server."""
+        """Continue `prompt`; leaving the context closes the connection, which stops the server."""
         room = self.max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLong(
@@ -134,12 +142,13 @@ class VLLMEngine:
             "model": self.model,
             "prompt": list(prompt),
             "max_tokens": min(max_tokens, room),
-            "temperature": 0,
+            "temperature": temperature,
             "stop": list(stop),
             "stream": True,
             "stream_options": {"include_usage": True},
             "logprobs": top_logprobs,
             "return_token_ids": True,
+            **({} if seed is None else {"seed": seed}),
             **self._extra,
         }
         response = await self._send("POST", "/v1/completions", body, stream=True)
@@ -159,6 +168,33 @@ class VLLMEngine:
             if scored is None:
                 raise MissingCapability(f"{self.model} at {self.url} sends no prompt_logprobs")
             return [entry[str(token)]["logprob"] for token, entry in zip(prompt[1:], scored[1:], strict=True)]
+
+    async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
+        """ln p of each token id in `choices` as the next token, by `logprob_token_ids`. Shape (len(choices),)."""
+        body = {
+            "model": self.model,
+            "prompt": list(prompt),
+            "max_tokens": 1,
+            "temperature": 0,
+            "logprobs": len(choices),
+            "logprob_token_ids": list(choices),
+            "return_tokens_as_token_ids": True,
+            **self._extra,
+        }
+        response = await self._send("POST", "/v1/completions", body)
+        with _understood(f"{self.url}/v1/completions"):
+            answer = response.json()
+            found = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+            counted = answer["usage"]
+            cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens")
+            usage = Usage(counted["prompt_tokens"], cached, counted["completion_tokens"])
+            keys = [f"token_id:{choice}" for choice in choices]
+            if missing := [key for key in keys if key not in found]:
+                raise MissingCapability(
+                    f"{self.model} at {self.url} sends no log-probability of {missing[0]}: it does not know "
+                    "logprob_token_ids"
+                )
+            return [found[key] for key in keys], usage
 
     async def get(self, path: str) -> httpx.Response:
         """A plain GET of the server, such as "/metrics"."""

@@ -58,7 +58,14 @@ class ScriptedEngine:
 
     @asynccontextmanager
     async def stream(
-        self, prompt: Sequence[int], *, max_tokens: int, stop: Sequence[str] = (), top_logprobs: int = 10
+        self,
+        prompt: Sequence[int],
+        *,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        top_logprobs: int = 10,
+        temperature: float = 0.0,
+        seed: int | None = None,
     ) -> AsyncIterator[ScriptedStream]:
         self.prompts.append("".join(self._texts[id_] if id_ >= OWN_IDS else chr(id_) for id_ in prompt))
         said = self._answers.pop(0)
@@ -66,6 +73,11 @@ class ScriptedEngine:
         self._texts |= {one.id: one.text for one in said}
         self.streams.append(ScriptedStream(said, len(prompt), max_tokens))
         yield self.streams[-1]
+
+    async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
+        """The first of the choices has p = .4, every other .1."""
+        self.prompts.append("".join(map(chr, prompt)))
+        return [math.log(0.1 if place else 0.4) for place in range(len(choices))], Usage(len(prompt), 0, 1)
 
     async def score(self, prompt: Sequence[int]) -> list[float]:
         return [math.log(0.5)] * (len(prompt) - 1)

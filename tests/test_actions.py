@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from scripted import Said, tokens
 
-from flarekit.actions import Draft, masked_draft_query, question_and_answer_query, question_query, words
+from flarekit.actions import Draft, masked_draft_query, question_and_answer_query, question_query
+from flarekit.words import words
 
 PHRASE = "So the answer is"
 

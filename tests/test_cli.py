@@ -6,6 +6,7 @@ The scripted server stands where a request must be refused, or where a server mu
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,9 +19,13 @@ from conftest import TestServer
 from scripted_vllm import Body, Refusal, ScriptedVLLM, chunk, complete, events, usage
 
 from flarekit.cli import main
+from flarekit.escalation import KINDS
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.recorded import read_run
+from flarekit.judgements import POST_SIGNALS
 from flarekit.policies import POLICIES
+from flarekit.probes import PRE_SIGNALS
+from flarekit.signals import SIGNALS
 from flarekit.trace import read_trace
 
 NOWHERE = "http://127.0.0.1:9"
@@ -114,7 +119,7 @@ BAD = [
     ((*RAG[:2], "localhost:8000", *RAG[3:]), "not 'localhost:8000'"),
     ((*RAG, "--limit", "0"), "limit: "),
     ((*RAG, "--concurrency", "-1"), "concurrency: "),
-    ((*RUN, "--policy", "flair"), "no policy is called 'flair'; there are closed-book, rag"),
+    ((*RUN, "--policy", "flair"), "no policy is called 'flair'; there are closed-book, direct, rag"),
     ((*RUN, "--policy", "flare:tetha=0.5"), "policy flare: no parameter is called 'tetha'; there are theta"),
     ((*RUN, "--policy", "flare:theta=1.5"), "policy flare: theta=1.5: "),
     ((*RUN, "--policy", "mid-retrieve:threshold=2"), "threshold 2 is outside the range of min-prob, 0 to 1"),
@@ -269,14 +274,33 @@ def test_world_writes_a_folder_that_can_be_asked(flarekit: Flarekit, tmp_path: P
 def test_policies_are_listed(flarekit: Flarekit) -> None:
     ended = flarekit("policies")
     assert ended.status == 0
-    assert set(POLICIES) <= set(ended.out.split())
-    assert "theta=0.8" in ended.out
+    assert set(POLICIES) | set(KINDS) <= set(ended.out.split())
+    [flare] = [line for line in ended.out.splitlines() if line.startswith("flare ")]
+    for said in ("arXiv:2305.06983", "pre, mid", "retrieve", "min-prob", "look-ups and discarded sentences"):
+        assert said in flare
+
+
+def test_a_policy_is_shown_with_its_parameters(flarekit: Flarekit) -> None:
+    ended = flarekit("policies", "flare")
+    assert ended.status == 0
+    assert re.search(r"theta +0\.8", ended.out)
+    assert "Retrieve with the question first." in ended.out
+    assert flarekit("policies", "flair").complaint.startswith("no policy is called 'flair'")
+
+
+def test_every_signal_is_listed_with_what_it_needs(flarekit: Flarekit) -> None:
+    lines = flarekit("signals").out.splitlines()[1:]
+    listed = {line.split()[0] for line in lines}
+    assert {*PRE_SIGNALS, *SIGNALS, *POST_SIGNALS} <= listed
+    needs = ("logprobs", "prompt_logprobs", "logprob_token_ids", "seeded sampling", "the text alone", "nothing")
+    assert all(any(need in line for need in needs) for line in lines)
 
 
 def test_help_names_every_command(flarekit: Flarekit) -> None:
     ended = flarekit("--help")
     assert ended.status == 0
-    assert {"ask", "run", "compare", "doctor", "vllm", "world", "policies", "demo", "router"} <= set(ended.out.split())
+    named = "ask run compare router policies signals doctor vllm world demo"
+    assert set(named.split()) <= set(ended.out.split())
 
 
 def test_a_router_is_trained_from_outcomes(flarekit: Flarekit, tmp_path: Path) -> None:
@@ -290,8 +314,10 @@ def test_a_router_is_trained_from_outcomes(flarekit: Flarekit, tmp_path: Path) -
     )
     ended = flarekit("router", "train", outcomes, "--out", tmp_path / "router")
     assert ended.status == 0
-    assert "predicts 'wrong' (50% of 40 questions), AUROC" in ended.out
-    assert (tmp_path / "router" / "router.json").exists()
+    assert re.search(r"predicts +'wrong'", ended.out)
+    assert re.search(r"AUROC +1\.000 \[", ended.out)
+    assert f"--policy pre-retrieve:router={tmp_path / 'router'},threshold=0.5" in ended.out
+    assert flarekit("router", "info", tmp_path / "router").out == ended.out
 
 
 # --- a real server --------------------------------------------------------------------------------------------------

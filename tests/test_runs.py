@@ -508,12 +508,15 @@ FILES = {
     "2wikimultihopqa": "2wikimultihopqa/dev.json",
     "musique": "musique/musique_ans_v1.0_dev.jsonl",
 }
-ALONE = [name for name in POLICIES if not parse_policy(name).escalates]
-TOGETHER = [name for name in POLICIES if parse_policy(name).escalates]
+TRAINED = {"adaptive-rag", "avengers-pro", "masrouter"}  # see test_trained_policies.py
+READY = [parse_policy(name) for name in POLICIES if name not in TRAINED]
+ALONE = [policy.spec for policy in READY if not policy.escalates]
+TOGETHER = [policy.spec for policy in READY if policy.escalates]
 
 
-def kept_text(segment: Segment) -> str:
-    return text_of(segment.tokens[: segment.kept])
+def kept_text(trace: Trace) -> str:
+    kept = "".join(text_of(segment.tokens[: segment.kept]) for segment in trace.segments)
+    return parse_policy(trace.policy).prompt.visible(kept).strip()
 
 
 def check(out: Path, policies: list[str], questions: int) -> None:
@@ -526,9 +529,9 @@ def check(out: Path, policies: list[str], questions: int) -> None:
         for trace in arm.values():
             costs = trace.costs()
             # A model may end an answer before its first word, and then there is no text.
-            assert trace.text == "".join(map(kept_text, trace.segments)).strip()
+            assert trace.text == kept_text(trace)
             assert costs.generated_tokens >= sum(segment.kept for segment in trace.segments) > 0
-            assert costs.prompt_tokens > 300, "the exemplars alone are longer"
+            assert costs.prompt_tokens > 200, "the exemplars alone are longer"
             for segment in trace.segments:
                 assert all(token.logprob <= 0 and token.top for token in segment.tokens)
 
@@ -538,11 +541,11 @@ def check(out: Path, policies: list[str], questions: int) -> None:
 async def test_every_policy_answers_real_questions(
     vllm_server: TestServer, shared_data: Path, tmp_path: Path, dataset: str
 ) -> None:
-    plan = {"policies": ALONE, "dataset": dataset, "data": shared_data / FILES[dataset], "limit": 2}
+    plan = {"policies": ALONE, "dataset": dataset, "data": shared_data / FILES[dataset], "limit": 2, "concurrency": 16}
     await run(make_config(plan | {"engine": vllm_server.url, "answer_tokens": 24, "out": tmp_path}))
     check(tmp_path, ALONE, 2)
     recorded = read_run(tmp_path)
-    for policy in ("rag", "flare", "iter-retgen"):
+    for policy in ("rag", "flare", "iter-retgen", "ircot", "fixed-length", "fixed-sentence"):
         assert all(trace.costs().retrievals >= 1 for trace in recorded.traces[policy].values())
     assert all(trace.costs().retrievals == 0 for trace in recorded.traces["closed-book"].values())
 
@@ -551,7 +554,8 @@ async def test_every_policy_answers_real_questions(
 async def test_every_policy_with_a_strong_model_answers_real_questions(
     vllm_server: TestServer, shared_data: Path, tmp_path: Path
 ) -> None:
-    plan = {"policies": TOGETHER, "dataset": "hotpotqa", "data": shared_data / FILES["hotpotqa"], "limit": 2}
+    source = {"dataset": "hotpotqa", "data": shared_data / FILES["hotpotqa"]}
+    plan = {"policies": TOGETHER, "limit": 2, "concurrency": 16, **source}
     engines = {"engine": vllm_server.url, "strong": vllm_server.url}
     await run(make_config(plan | engines | {"answer_tokens": 24, "out": tmp_path}))
     check(tmp_path, TOGETHER, 2)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scripted import token, tokens
 
 from flarekit.errors import ConfigError
-from flarekit.signals import SIGNALS, Signal, Span, entropy, find_signal, margin
+from flarekit.signals import LENGTH, SEARCH_REQUEST, SIGNALS, Signal, Span, bend, entropy, find_signal, margin
 from flarekit.tokens import Token
 
 TOKENS = st.builds(
@@ -19,20 +19,22 @@ TOKENS = st.builds(
     st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6).map(lambda ps: [p / max(sum(ps), 1.0) for p in ps]),
 )
 SPANS: st.SearchStrategy[Span] = st.one_of(st.sampled_from(["sentence", "answer"]), st.integers(1, 6))
+WINDOWED = [name for name, signal in SIGNALS.items() if signal.reduce in ("max", "mean")]
+SPANNED = st.tuples(st.sampled_from(WINDOWED), SPANS) | st.tuples(st.sampled_from(list(SIGNALS)), st.just("sentence"))
 
 
-@given(st.sampled_from(list(SIGNALS)), SPANS, st.booleans(), st.lists(TOKENS))
-def test_the_running_value_is_the_pure_one(name: str, span: Span, words_only: bool, said: list[Token]) -> None:
-    signal = find_signal(name, span, words_only)
+@given(SPANNED, st.booleans(), st.lists(TOKENS))
+def test_the_running_value_is_the_pure_one(spanned: tuple[str, Span], words_only: bool, said: list[Token]) -> None:
+    signal = find_signal(*spanned, words_only)
     running = signal.running()
     for one in said:
         running.update(one)
     assert running.value == pytest.approx(signal(said), abs=1e-12)
 
 
-@given(st.sampled_from(list(SIGNALS)), SPANS, st.lists(TOKENS, min_size=1))
-def test_values_stay_in_the_stated_range(name: str, span: Span, said: list[Token]) -> None:
-    signal = find_signal(name, span)
+@given(SPANNED, st.lists(TOKENS, min_size=1))
+def test_values_stay_in_the_stated_range(spanned: tuple[str, Span], said: list[Token]) -> None:
+    signal = find_signal(*spanned)
     assert 0 <= signal(said) <= signal.high + 1e-9
 
 
@@ -82,11 +84,48 @@ def test_a_window_forgets_what_is_older() -> None:
     assert find_signal("min-prob", "token")(said[:1]) == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize(("name", "span"), [("nonsense", "sentence"), ("entropy", "paragraph"), ("entropy", 0)])
+def test_rolling_entropy_is_the_mean_of_the_last_five() -> None:
+    said = tokens(("a", 0.5), *["sure"] * 5)
+    sure = entropy(token("sure"))
+    assert find_signal("rolling-entropy")(said[:5]) == pytest.approx((math.log(2) + 4 * sure) / 5)
+    assert find_signal("rolling-entropy")(said) == pytest.approx(sure)
+
+
+def test_step_entropy_is_that_of_the_first_token() -> None:
+    assert find_signal("step-entropy")(tokens(("a", 0.5), ("b", 0.3), "c")) == pytest.approx(math.log(2))
+
+
+def test_content_entropy_skips_function_words() -> None:
+    assert find_signal("content-entropy")(tokens((" the", 0.5), (",", 0.5), " Danube")) == entropy(token(" Danube"))
+    assert find_signal("content-entropy")(tokens((" the", 0.5), (" Danube", 0.5))) == pytest.approx(math.log(2))
+
+
+def test_the_trend_is_the_second_difference_of_the_smoothed_entropy() -> None:
+    assert bend([0, 0, 0, 1]) == 0.5  # smoothed 0, 0, .5: slopes 0, .5
+    assert bend([0, 0, 1, 1]) == 0  # .5 of slope, and then .5 again
+    assert bend([1, 1, 1, 1, 0, 0, 2]) == 1.5  # smoothed 1, 1, 1, .5, 0, 1: the slope turns from -.5 to 1
+    assert bend([0, 2, 4, 6]) == 0  # a steady rise does not bend
+    assert bend([3, 1, 4]) == 0  # too short to have a bend
+
+
+def test_length_counts_tokens() -> None:
+    assert LENGTH(tokens("a", "b", "c")) == 3
+
+
+@given(st.lists(st.sampled_from(["[", "Search", "(", "x", ")", ")]", "]", " it", "[Search(y)]"])))
+def test_a_search_request_is_seen_as_soon_as_it_is_complete(texts: list[str]) -> None:
+    running, said = SEARCH_REQUEST.running(), tokens(*texts)
+    for place, one in enumerate(said, start=1):
+        assert running.update(one) == SEARCH_REQUEST(said[:place])
+
+
+@pytest.mark.parametrize(
+    ("name", "span"), [("nonsense", "sentence"), ("entropy", "paragraph"), ("entropy", 0), ("step-entropy", 3)]
+)
 def test_an_unknown_signal_or_span_is_refused(name: str, span: Span) -> None:
     with pytest.raises(ConfigError, match=r"signal|span"):
         find_signal(name, span)
 
 
 def test_every_signal_states_its_source() -> None:
-    assert all(isinstance(signal, Signal) and signal.source for signal in SIGNALS.values())
+    assert all(isinstance(signal, Signal) and signal.source and signal.needs for signal in SIGNALS.values())

@@ -7,6 +7,7 @@ to: over a transport without a network, or on a socket where the wire itself fai
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -363,6 +364,35 @@ async def test_a_prompt_beyond_the_context_is_not_even_sent(length: int) -> None
     assert not server.requests
 
 
+def chosen(**found: float) -> httpx.Response:
+    """What a server answers that was asked for the log-probabilities of chosen tokens."""
+    top = {f"token_id:{key.removeprefix('t')}": value for key, value in found.items()}
+    counted = {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}
+    return httpx.Response(200, json={"choices": [{"logprobs": {"top_logprobs": [top]}}], "usage": counted})
+
+
+async def test_chosen_tokens_are_read_in_the_order_in_which_they_were_asked_for() -> None:
+    server = Server(chosen(t7=-0.5, t9=-2.0, t4=-9.0))
+    async with engine(server) as tiny:
+        assert await tiny.choose([1, 2, 3], [9, 7]) == ([-2.0, -0.5], Usage(3, 2, 1))
+    body = json.loads(server.requests[0].content)
+    assert (body["logprob_token_ids"], body["logprobs"], body["max_tokens"]) == ([9, 7], 2, 1)
+
+
+async def test_a_server_that_does_not_know_chosen_tokens_is_told_as_such() -> None:
+    async with engine(Server(chosen(t4=-0.5))) as tiny:
+        with pytest.raises(MissingCapability, match="does not know logprob_token_ids"):
+            await tiny.choose([1, 2, 3], [9, 7])
+
+
+async def test_a_sampled_stream_has_a_temperature_and_a_seed() -> None:
+    server = Server(sse(events(*PARIS, usage(2, 3))))
+    async with engine(server) as tiny, tiny.stream([1, 2], max_tokens=5, temperature=0.7, seed=3) as stream:
+        assert [token.id async for token in stream] == [7, 8, 9]
+    body = json.loads(server.requests[0].content)
+    assert (body["temperature"], body["seed"]) == (0.7, 3)
+
+
 async def test_a_server_without_prompt_logprobs_cannot_score() -> None:
     server = Server(httpx.Response(200, json={"choices": [{"text": "x"}]}))
     async with engine(server) as tiny:
@@ -551,6 +581,31 @@ async def test_closing_a_stream_stops_a_real_server_within_two_seconds(vllm_serv
         while await running(real):
             assert time.monotonic() - closed < 2
             await asyncio.sleep(0.05)
+
+
+@pytest.mark.vllm
+async def test_real_chosen_tokens_have_the_probabilities_that_the_stream_tells(vllm_server: TestServer) -> None:
+    async with VLLMEngine(vllm_server.url) as real:
+        prompt = await real.tokenize("The capital of France is the city of")
+        async with real.stream(prompt, max_tokens=1) as stream:
+            [token] = [token async for token in stream]
+        unlikely = (await real.tokenize(" banana"))[-1]
+        (likely, not_likely), counted = await real.choose(prompt, [token.id, unlikely])
+    assert likely == pytest.approx(token.logprob, abs=1e-3)
+    assert not_likely < likely
+    assert (counted.prompt, counted.completion) == (len(prompt), 1)
+
+
+@pytest.mark.vllm
+async def test_a_real_sample_is_repeated_by_its_seed(vllm_server: TestServer) -> None:
+    async def sample(seed: int) -> list[int]:
+        async with real.stream(prompt, max_tokens=12, temperature=1.0, seed=seed) as stream:
+            return [token.id async for token in stream]
+
+    async with VLLMEngine(vllm_server.url) as real:
+        prompt = await real.tokenize("Once upon a time")
+        assert await sample(1) == await sample(1)
+        assert len({tuple(await sample(seed)) for seed in range(1, 6)}) > 1
 
 
 @pytest.mark.vllm

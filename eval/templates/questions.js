@@ -99,7 +99,7 @@ function streamView(policy, events, question) {
       const fired = events.filter((other) => other.kind === "fired" && segments[other.segment] === event);
       stream.append(...segmentView(event, fired, mixed));
     } else {
-      stream.append(...(eventViews[event.kind](event, segments, question) ?? []));
+      stream.append(...(eventViews[event.kind](event, segments, question, events) ?? []));
     }
   }
   stream.querySelector("[tabindex]")?.setAttribute("tabindex", "0"); // one stop for Tab, the arrows do the rest
@@ -132,7 +132,13 @@ const figures = ({ signal, value, threshold }) => `${signal} ${value} ≥ ${thre
 const reason = (event) => `${figures(event)}: ${event.action}`;
 
 const eventViews = {
-  probe: ({ signal, value }) => [el("p", { class: "event note" }, `Before generation: ${signal} ${value}`)],
+  probe(event, segments, question, events) {
+    const { signal, value, texts } = event;
+    const begun = events.slice(0, events.indexOf(event)).some((other) => other.kind === "segment");
+    const asked = texts.length ? `: ${texts.map((text) => text || "nothing").join(" · ")}` : "";
+    return [el("p", { class: "event note" }, `${begun ? "After" : "Before"} generation: ${signal} ${value}${asked}`)];
+  },
+  chosen: ({ router, policy }) => [el("p", { class: "event note" }, `${router} chose ${policy}`)],
   fired(event, segments) {
     if (event.signal === "always") return [];
     const token = segments[event.segment]?.tokens[event.token]?.[0].trim();

@@ -11,10 +11,11 @@ import sys
 import typer
 from rich.console import Console
 
-from flarekit.cli.ask import ask, policies
+from flarekit.cli.ask import ask
 from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
+from flarekit.cli.policies import policies, signals
 from flarekit.cli.router import app as router
 from flarekit.cli.run import run
 from flarekit.cli.vllm import vllm
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, compare, doctor, vllm, world, policies, demo):
+for command in (ask, run, compare, policies, signals, doctor, vllm, world, demo):
     app.command()(command)
 app.add_typer(router, name="router")
 

@@ -1,9 +1,8 @@
-"""`flarekit ask`: one question, streamed to the terminal with its tokens tinted by confidence. `flarekit policies`."""
+"""`flarekit ask`: one question, streamed to the terminal with its tokens tinted by confidence."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import math
 import sys
 from collections.abc import Sequence
@@ -14,15 +13,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.style import Style
-from rich.table import Table
 from rich.text import Text
 
 from flarekit.errors import ConfigError
-from flarekit.policies import POLICIES, parse_policy
+from flarekit.policies import parse_policy
 from flarekit.retrievers import BM25Retriever, read_corpus
 from flarekit.session import Session
 from flarekit.tokens import Token
-from flarekit.trace import Committed, Event, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
+from flarekit.trace import Chosen, Committed, Event, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
 from flarekit.vllm import VLLMEngine
 
 TINTS = ((0.9, Style()), (0.6, Style(color="yellow")), (0.3, Style(color="dark_orange", underline=True)))
@@ -44,16 +42,6 @@ def ask(
     trace = asyncio.run(_ask(question, policy, corpus, (engine, model), (strong, strong_model), quiet=json))
     if json:
         sys.stdout.buffer.write(write_trace(trace))
-
-
-def policies() -> None:
-    """List the policies and their parameters."""
-    table = Table("policy", "parameters and defaults", "what it does", box=None, pad_edge=False)
-    for name, build in POLICIES.items():
-        parameters = inspect.signature(build).parameters.values()
-        defaults = "\n".join(f"{parameter.name}={parameter.default}" for parameter in parameters)
-        table.add_row(name, defaults, (inspect.getdoc(build) or "").partition("\n\n")[0])
-    Console().print(table)
 
 
 async def _ask(
@@ -87,10 +75,11 @@ async def _ask(
     if not quiet:
         out.print()
         costs = session.trace.costs()
+        share = f" ({costs.strong_share:.0%} of the answer is the strong model's)" if costs.escalations else ""
         notes.print(
             f"[dim]answer:[/] [bold]{_plain(session.trace.answer)}[/]  [dim]{costs.prompt_tokens} tokens read "
             f"({costs.cached_tokens} cached), {costs.generated_tokens} generated ({costs.discarded_tokens} discarded), "
-            f"{costs.retrievals} retrievals, {costs.escalations} hand-overs, {costs.seconds:.1f} s[/]"
+            f"{costs.retrievals} retrievals, {costs.escalations} hand-overs{share}, {costs.seconds:.1f} s[/]"
         )
     return session.trace
 
@@ -107,7 +96,7 @@ def _note(event: Event) -> str | None:
     """What happened and why, in one or a few lines."""
     match event:
         case Probe(signal=signal, value=value):
-            return f"◦ before: {signal} is {value:.2f}"
+            return f"◦ {signal} is {value:.2f}"
         case Fired(signal="always"):
             return None
         case Fired(signal=signal, value=value, threshold=threshold, action=action, moment=moment):
@@ -115,6 +104,8 @@ def _note(event: Event) -> str | None:
         case Retrieved(query=query, hits=hits):
             found = "".join(f"\n  {hit.score:6.2f}  {_plain(hit.passage.title)}" for hit in hits) or "\n  nothing"
             return f"⌕ looked up: {_plain(query)}{found}"
+        case Chosen(router=router, policy=policy):
+            return f"◦ {router} chose {policy}"
         case HandedOver(source=source, target=target):
             return f"⇢ handed over from the {source} to the {target} model"
         case _:

@@ -1,40 +1,172 @@
-"""`flarekit router`: train a router that decides before generation, from recorded runs."""
+"""`flarekit router`: train routers on recorded runs, and say what is in a trained one."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-Target = Literal["wrong", "helps", "hurts"]
+Target = Literal["wrong", "helps", "hurts", "strong-wins"]
+Kind = Literal[
+    "tfidf-lr",
+    "embedding-lr",
+    "knn",
+    "routellm-mf",
+    "routellm-sw",
+    "routellm-bert",
+    "hybrid-llm",
+    "in-context",
+    "adaptive-rag",
+    "avengers-pro",
+    "masrouter",
+    "mid-lr",
+]
 
-app = typer.Typer(help="Routers that decide before generation.", no_args_is_help=True)
-
-
-@app.callback()
-def _group() -> None:
-    """Keep `train` a subcommand."""
+app = typer.Typer(help="Routers that are trained on recorded runs.", no_args_is_help=True)
 
 
 @app.command()
 def train(
     sources: Annotated[list[Path], typer.Argument(help="Run directories, or JSONL files of recorded outcomes.")],
     out: Annotated[Path, typer.Option(help="The folder to write.")],
-    target: Annotated[Target, typer.Option(help="What to predict.")] = "wrong",
-    helped: Annotated[str, typer.Option(help="The policy of a run that stands for help.")] = "rag",
-    seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
+    kind: Annotated[Kind, typer.Option(help="The kind of router.")] = "tfidf-lr",
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="What to predict: the weak arm is wrong; help helps; help hurts; the strong arm does better."
+        ),
+    ] = None,
+    weak: Annotated[str, typer.Option(help="The arm that answers without help.")] = "closed-book",
+    strong: Annotated[str, typer.Option("--strong", "--helped", help="The arm that stands for help.")] = "rag",
+    arm: Annotated[
+        list[str] | None, typer.Option(help="An arm that a chooser may choose; all recorded ones unless given.")
+    ] = None,
+    encoder: Annotated[str | None, typer.Option(help="The encoder's name or folder; all-MiniLM-L6-v2.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="avengers-pro: weight of the score against the cost.")] = None,
+    cost_weight: Annotated[float | None, typer.Option("--lambda", help="masrouter: weight of the cost.")] = None,
+    clusters: Annotated[int | None, typer.Option(help="avengers-pro: how many.")] = None,
+    labels: Annotated[str | None, typer.Option(help="hybrid-llm: det, prob or trans.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="Any other option of the kind, as NAME=VALUE, such as k=10.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the split, and of what a kind draws.")] = 0,
+    test_share: Annotated[float, typer.Option(help="Share of the questions to judge on.")] = 0.3,
 ) -> None:
-    """Train TF-IDF + logistic regression; use it as --policy pre-retrieve:router=FOLDER,threshold=0.5."""
+    """Train a router on one part of what was recorded, and judge it on the rest."""
     # scikit-learn takes seconds to import: only this command waits for it.
-    from flarekit.escalation.routers import save_tfidf_router, train_tfidf_router
-    from flarekit.eval.outcomes import read_examples
+    from flarekit.escalation.routers import save_router, train_router
+    from flarekit.eval.outcomes import read_answers, read_outcomes
 
-    examples = [example for source in sources for example in read_examples(source, target, helped)]
-    router = train_tfidf_router(examples, target=target, seed=seed)
-    save_tfidf_router(router, out)
-    made = router.manifest
-    typer.echo(
-        f"{out}: predicts {target!r} ({made['positives']:.0%} of {len(examples)} questions), "
-        f"AUROC {made['auroc']:.3f} on the {len(made['test'])} questions that it was not fitted on"
+    given = {"encoder": encoder, "alpha": alpha, "cost_weight": cost_weight, "clusters": clusters, "labels": labels}
+    options = {name: value for name, value in given.items() if value is not None} | _pairs(option or [], kind)
+    outcomes = read_outcomes(sources, arms=_arms(kind, weak, strong, arm), weak=weak)
+    answers = read_answers(sources, weak) if kind == "mid-lr" else None
+    router = train_router(
+        kind,
+        outcomes,
+        target=target,
+        weak=weak,
+        strong=strong,
+        arms=arm or (),
+        answers=answers,
+        test_share=test_share,
+        seed=seed,
+        **options,
     )
+    save_router(router, out)
+    typer.echo("\n".join(_described(router.manifest, out)))
+
+
+@app.command()
+def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit router train` wrote.")]) -> None:
+    """Say what is in a trained router: what it predicts, how well, and how it is used."""
+    from flarekit.probes import load_router
+
+    load_router(folder)  # refuses a folder that is not whole
+    typer.echo("\n".join(_described(json.loads((folder / "router.json").read_bytes()), folder)))
+
+
+def _arms(kind: Kind, weak: str, strong: str, arms: Sequence[str] | None) -> Sequence[str]:
+    """The arms to read: the fewer there are, the more questions have all of them."""
+    from flarekit.escalation.kinds import KINDS
+
+    if KINDS[kind].shape == "chooser":
+        return arms or ()
+    # RouteLLM's factors are shared between arms, so it learns from all pairs that it is given.
+    return [weak, strong, *(one for one in arms or () if one not in (weak, strong))]
+
+
+def _pairs(options: Sequence[str], kind: Kind) -> dict[str, str]:
+    from flarekit.errors import ConfigError
+    from flarekit.escalation.kinds import KINDS
+
+    for option in options:
+        if "=" not in option:
+            raise ConfigError(f"an option is written NAME=VALUE, not {option!r}")
+        KINDS[kind].check_option(option.partition("=")[0])
+    return {name: value for name, _, value in (option.partition("=") for option in options)}
+
+
+def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
+    """The manifest as lines to read."""
+    from flarekit.escalation.kinds import KINDS
+
+    kind = KINDS[manifest["kind"]]
+    split = {name: len(ids) for name, ids in manifest["split"].items()}
+    total = max(sum(manifest["labels"].values()), 1)
+    labels = ", ".join(f"{name} {count / total:.0%}" for name, count in manifest["labels"].items())
+    hyper = {key: value for key, value in manifest["hyperparameters"].items() if not isinstance(value, list)}
+    return [
+        f"{folder}: {kind.name}, {kind.paper}",
+        f"  predicts     {_predicts(kind.shape, manifest)}",
+        f"  arms         {', '.join(manifest['arms'])}",
+        f"  questions    {split['calibration']} fitted on, {split['test']} judged on (seed {manifest['seed']})",
+        f"  labels       {labels}",
+        f"  settings     {', '.join(f'{key}={value}' for key, value in hyper.items()) or 'none'}",
+        f"  made         {manifest['created']} by flarekit {manifest['flarekit']}",
+        *_metrics(manifest["metrics"]),
+        f"  use it as    {_usage(kind.shape, kind.name, folder)}",
+    ]
+
+
+def _predicts(shape: str, manifest: Mapping[str, Any]) -> str:
+    if shape == "chooser":
+        return "which arm to take"
+    meaning = {
+        "wrong": "the weak arm is wrong",
+        "helps": "the weak arm is wrong and the strong one better",
+        "hurts": "the strong arm is worse",
+        "strong-wins": "the strong arm is better",
+    }
+    return f"{manifest['target']!r}: {meaning[manifest['target']]}"
+
+
+def _metrics(metrics: Mapping[str, Any] | None) -> list[str]:
+    if metrics is None:
+        return ["  not judged: its score is asked of an engine, and no trace holds that"]
+    names = {"auroc": "AUROC"}
+    lines = ["  on the questions that it was not fitted on, with 95% intervals:"]
+    for name, value in metrics.items():
+        lines.append(f"    {names.get(name, name):34} {_interval(value)}")
+    return lines
+
+
+def _interval(value: Mapping[str, float | None]) -> str:
+    return f"{_number(value['estimate'])} [{_number(value['low'])}, {_number(value['high'])}]"
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.3f}"
+
+
+def _usage(shape: str, kind: str, folder: Path) -> str:
+    match shape:
+        case "chooser":
+            return f"--policy {kind}:router={folder}"
+        case "stream":
+            return f"--policy mid-retrieve:router={folder},threshold=0.5"
+        case _:
+            return f"--policy pre-retrieve:router={folder},threshold=0.5"

@@ -1,0 +1,102 @@
+"""How good a router's scores are, with 95% bootstrap intervals over questions.
+
+One resampling of the questions gives every question a weight (how often it was drawn); every measure here is computed
+for all resamplings at once from such weights. The same seed draws the same questions, so differences are paired.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flarekit.escalation.outcomes import Floats
+
+RESAMPLES = 2000
+
+
+def resampled(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """How often each question is drawn. Shape (1 + resamples, count); the first row is the sample itself."""
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return np.vstack([np.ones(count), drawn]).astype(float)
+
+
+def auroc(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
+    """P(a true question scores higher than a false one), ties counting half. Shape (rows of `weights`,), 0 to 1.
+
+    NaN where a row holds only one kind of question. `labels` and `scores` are of shape (n,), `weights` (rows, n).
+    """
+    truth, values, weights = _checked(labels, scores, weights)
+    higher, lower = values[truth][:, None], values[~truth][None, :]
+    wins = (higher > lower) + 0.5 * (higher == lower)
+    pairs = weights[:, truth].sum(axis=1) * weights[:, ~truth].sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(((weights[:, truth] @ wins) * weights[:, ~truth]).sum(axis=1) / pairs)
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
+    """Precision at every threshold, weighted by the recall that it adds. As `auroc` otherwise."""
+    truth, values, weights = _checked(labels, scores, weights)
+    order, ends = tie_groups(values)
+    drawn = np.cumsum(weights[:, order], axis=1)[:, ends]
+    found = np.cumsum(weights[:, order] * truth[order], axis=1)[:, ends]
+    gained = np.diff(found, axis=1, prepend=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(drawn > 0, found / drawn, 0)
+        return np.asarray((precision * gained).sum(axis=1) / found[:, -1])
+
+
+def tie_groups(scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The places of the scores from the highest on, and where in that order a run of equal scores ends."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+
+
+def summary(values: Floats) -> dict[str, float | None]:
+    """The first value with the 95% interval of the others, rounded; None for what is not known."""
+    known = values[1:][np.isfinite(values[1:])]
+    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
+    return {name: _rounded(value) for name, value in (("estimate", values[0]), ("low", low), ("high", high))}
+
+
+def score_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:
+    """AUROC and average precision of a score router, each with its interval."""
+    weights = resampled(len(np.asarray(labels)))
+    return {
+        "auroc": summary(auroc(labels, scores, weights)),
+        "average precision": summary(average_precision(labels, scores, weights)),
+    }
+
+
+def chooser_metrics(choice: ArrayLike, scores: Floats, costs: Floats, best: int) -> dict[str, Any]:
+    """Mean score and cost of a chooser against the single arm `best`, a random arm and an oracle.
+
+    `choice` is of shape (n,), `scores` and `costs` of shape (n, arms). The oracle takes the best score, and the
+    cheapest arm that reaches it. `best` must not be chosen by looking at these questions.
+    """
+    rows, picked = np.arange(len(scores)), np.asarray(choice)
+    top = scores.max(axis=1, keepdims=True)
+    perfect = np.where(scores == top, costs, np.inf).argmin(axis=1)
+    weights = resampled(len(scores))
+
+    def mean(values: Floats) -> dict[str, float | None]:
+        return summary(weights @ values / len(values))
+
+    found: dict[str, Any] = {}
+    for name, values in (("score", scores), ("cost", costs)):
+        found[name] = mean(values[rows, picked])
+        found[f"{name} of the best single arm"] = mean(values[:, best])
+        found[f"{name} of a random arm"] = mean(values.mean(axis=1))
+        found[f"{name} of an oracle"] = mean(values[rows, perfect])
+        found[f"{name} against the best single arm"] = mean(values[rows, picked] - values[:, best])
+    return found
+
+
+def _checked(labels: ArrayLike, scores: ArrayLike, weights: Floats | None) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
+    return truth, values, np.ones((1, len(truth))) if weights is None else weights
+
+
+def _rounded(value: float) -> float | None:
+    return round(float(value), 4) if np.isfinite(value) else None

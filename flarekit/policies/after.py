@@ -1,0 +1,64 @@
+"""Policies that decide after generation whether the weak model's finished answer will do: cascades."""
+
+from __future__ import annotations
+
+from flarekit.actions import Escalate, Vote
+from flarekit.judgements import POST_SIGNALS, find_post_signal
+from flarekit.policies.base import Amount, Count, Probability, Rule, policy
+from flarekit.signals import find_signal
+from flarekit.triggers import Trigger, always
+
+_STRONG = "≤ 1 strong answer"
+
+
+@policy("cascade", paper="FrugalGPT, Chen et al. 2023, arXiv:2305.05176", cost=_STRONG)
+def cascade(
+    *, signal: str = "mean-logprob", threshold: Amount = 0.5, words_only: bool = False, samples: Count = 5
+) -> tuple[Rule, ...]:
+    """Let the weak model finish, and accept its answer or ask the strong one anew (section 3).
+
+    The paper learns a scorer of answers; here the answer's own uncertainty decides, without training: the default is
+    its mean surprisal in nats a token. `signal` may also be one that asks the model again, with `samples` samples.
+    """
+    if signal in POST_SIGNALS:
+        return (Rule(Trigger(find_post_signal(signal, samples=samples), threshold, "post"), Escalate(restart=True)),)
+    doubt = Trigger(find_signal(signal, "answer", words_only), threshold, "post")
+    return (Rule(doubt, Escalate(restart=True)),)
+
+
+@policy("automix", paper="Madaan et al. 2023, arXiv:2310.12963", cost=f"k short judgements; {_STRONG}")
+def automix(*, threshold: Probability = 0.5, samples: Count = 5) -> tuple[Rule, ...]:
+    """Have the weak model judge its own answer `samples` times, and ask the strong one where too few agree (section 3).
+
+    A judgement is one word after four judged examples, sampled at temperature 1; the paper's are sentences. Its second
+    meta-verifier, a POMDP over the share of agreeing judgements, is a lookup in its one observation; a calibrated
+    threshold (`flarekit calibrate`) stands for both.
+    """
+    judged = find_post_signal("self-verification", samples=samples)
+    return (Rule(Trigger(judged, threshold, "post"), Escalate(restart=True)),)
+
+
+@policy("vote-cascade", paper="Yue et al. 2023, arXiv:2310.03094", cost=f"n answers; {_STRONG}")
+def vote_cascade(
+    *, samples: Count = 5, threshold: Probability = 0.5, temperature: Probability = 0.7
+) -> tuple[Rule, ...]:
+    """Take the majority of several sampled answers if its share is large enough, else ask the strong model (section 3).
+
+    `threshold` is on 1 - the share. The paper mixes two forms of thought among the samples; here all reason in words.
+    """
+    share = find_post_signal("vote-share", samples=samples, temperature=temperature)
+    vote = Rule(always("pre"), Vote(samples, temperature))
+    return (vote, Rule(Trigger(share, threshold, "post"), Escalate(restart=True)))
+
+
+@policy("semantic-entropy", paper="Kuhn et al. 2023, arXiv:2302.09664", cost=f"1 + n answers; {_STRONG}")
+def semantic_entropy(
+    *, samples: Count = 5, threshold: Amount = 1.0, temperature: Probability = 0.7, grouping: str = "words"
+) -> tuple[Rule, ...]:
+    """Ask the strong model where sampled answers mean different things (section 3; the discrete form of Farquhar 2024).
+
+    The paper groups answers by bidirectional entailment of a DeBERTa. `grouping=words` groups short answers that differ
+    in nothing but case, punctuation and articles; `grouping=embedding` those whose sentence embeddings are close.
+    """
+    meanings = find_post_signal("semantic-entropy", samples=samples, temperature=temperature, grouping=grouping)
+    return (Rule(Trigger(meanings, threshold, "post"), Escalate(restart=True)),)

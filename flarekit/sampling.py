@@ -1,0 +1,61 @@
+"""Several sampled answers to one prompt, at the same time: for votes, and for signals that compare them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from flarekit.engine import Engine
+from flarekit.prompts import Prompt
+from flarekit.sentences import SentenceSplitter
+from flarekit.tokens import text_of
+from flarekit.trace import Role, Segment
+
+
+async def sample_answers(
+    engine: Engine, prompt: Sequence[int], form: Prompt, *, role: Role, samples: int, temperature: float, limit: int
+) -> list[Segment]:
+    """`samples` whole answers of at most `limit` tokens to the prompt ids, seeded 1 to `samples`.
+
+    A segment's `kept` is where its answer ends; what comes after was generated before that could be seen.
+    """
+    ways = (_sample(engine, prompt, form, role, temperature, limit, seed) for seed in range(1, samples + 1))
+    return list(await asyncio.gather(*ways))
+
+
+async def _sample(
+    engine: Engine, prompt: Sequence[int], form: Prompt, role: Role, temperature: float, limit: int, seed: int
+) -> Segment:
+    segment, sentences, start = Segment(role), SentenceSplitter(), 0
+    tokens = segment.tokens
+    async with engine.stream(prompt, max_tokens=limit, stop=form.stop, temperature=temperature, seed=seed) as stream:
+        async for token in stream:
+            tokens.append(token)
+            if sentences.push(token.text):
+                if form.ends_answer(text_of(tokens[start:-1])):
+                    segment.kept = len(tokens) - 1
+                    break
+                start = len(tokens) - 1
+        segment.finish, usage = stream.finish, stream.usage
+    segment.kept = segment.kept or len(tokens)
+    segment.prompt_tokens, segment.cached_tokens, segment.cached_estimated = usage.prompt, usage.cached, usage.estimated
+    return segment
+
+
+def answers_of(segments: Sequence[Segment], form: Prompt) -> list[str]:
+    """The short answer that each segment gives."""
+    return [form.read_answer(form.visible(text_of(one.tokens[: one.kept])).strip()) for one in segments]
+
+
+def same_words(answers: Sequence[str], question: str = "") -> list[int]:
+    """A group number for each answer: those that differ only in case, punctuation and articles have the same."""
+    plain = [" ".join(re.sub(r"\b(a|an|the)\b|[^\w\s]", " ", answer.lower()).split()) for answer in answers]
+    return [plain.index(one) for one in plain]
+
+
+def majority(groups: Sequence[int]) -> tuple[int, float]:
+    """The place of the first member of the largest group, and that group's share. The earlier group wins a tie."""
+    group, count = Counter(groups).most_common(1)[0]
+    return groups.index(group), count / len(groups)
