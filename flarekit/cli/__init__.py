@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from flarekit.cli.ask import ask
+from flarekit.cli.calibrate import calibrate
 from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, compare, policies, signals, doctor, vllm, world, demo):
+for command in (ask, run, compare, calibrate, policies, signals, doctor, vllm, world, demo):
     app.command()(command)
 app.add_typer(router, name="router")
 

@@ -1,0 +1,186 @@
+"""How well a number predicts a yes or a no: AUROC, average precision and prediction rejection, with intervals.
+
+Each is a function of labels (or losses) and values, both of shape (n,), higher values speaking for "yes". Questions
+with the same value are one group: no order inside it is credited. All of them also take weights, which is how the
+bootstrap over questions works here: a resample is how often each question was drawn, shape (resamples, n), so that one
+sort serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flarekit.errors import ConfigError
+from flarekit.eval.statistics import Interval
+
+Floats = NDArray[np.float64]
+FEWEST = 5
+"""Examples of either kind below which no figure is given: its interval would promise more than it holds."""
+
+
+class Score(Protocol):
+    """One of the functions below."""
+
+    def __call__(self, labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+        """Shape () without weights or with weights of shape (n,); shape (resamples,) with (resamples, n)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How much better one signal is than another on the same questions."""
+
+    interval: Interval
+    p: float
+    """Two-sided bootstrap p-value of no difference; NaN where there is no figure."""
+
+
+def auroc(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """P(a "yes" has a higher value than a "no"), ties counting half; 0 to 1, NaN without both kinds."""
+    yes = np.asarray(labels, dtype=float)
+    positives, negatives = _grouped(values, weights, yes, 1 - yes)
+    below = negatives.sum(-1, keepdims=True) - negatives.cumsum(-1)
+    won = (positives * (below + negatives / 2)).sum(-1)
+    return _ratio(won, positives.sum(-1) * negatives.sum(-1))
+
+
+def average_precision(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """The mean precision over the places where recall rises, from the highest value down; NaN without a "yes".
+
+    A signal that knows nothing gets about the share of "yes".
+    """
+    yes = np.asarray(labels, dtype=float)
+    positives, taken = _grouped(values, weights, yes, np.ones_like(yes))
+    precision = _ratio(positives.cumsum(-1), taken.cumsum(-1))
+    # A group that no resample holds has no precision, and nothing to add.
+    return _ratio(np.where(positives > 0, positives * precision, 0.0).sum(-1), positives.sum(-1))
+
+
+def prr(losses: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """Prediction rejection ratio (Malinin et al. 2017; Malinin & Gales, arXiv:2002.07650, section 4).
+
+    Answers are handed to an oracle from the highest value down; the area that this saves against a random order, over
+    the area that an order by the true loss saves. 1 is that order, 0 a random one, and less than 0 is worse than
+    random. Losses are at least 0; where they are 0 or 1 it is exactly 2 AUROC - 1. NaN where all losses are equal.
+    """
+    loss = np.asarray(losses, dtype=float)
+    return _ratio(_saved(loss, values, weights), _saved(loss, loss, weights))
+
+
+def interval(
+    score: Score,
+    labels: ArrayLike,
+    values: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 4999,
+    seed: int = 0,
+) -> Interval:
+    """A score with its percentile bootstrap interval over questions.
+
+    NaN throughout where `too_few` gives a reason. Resamples in which only one kind is left have no score and are left
+    out.
+    """
+    if too_few(labels):
+        return Interval(np.nan, np.nan, np.nan)
+    drawn = score(labels, values, _resamples(np.size(values), resamples, seed))
+    return Interval(float(score(labels, values)), *_bounds(drawn, confidence))
+
+
+def difference(
+    score: Score,
+    labels: ArrayLike,
+    ours: ArrayLike,
+    theirs: ArrayLike,
+    *,
+    confidence: float = 0.95,
+    resamples: int = 4999,
+    seed: int = 0,
+) -> Difference:
+    """`score(ours) - score(theirs)` on the same questions, both over the same resamples.
+
+    That takes out what makes a question easy for both. NaN where `too_few` gives a reason.
+    """
+    if too_few(labels):
+        return Difference(Interval(np.nan, np.nan, np.nan), np.nan)
+    weights = _resamples(np.size(ours), resamples, seed)
+    drawn = score(labels, ours, weights) - score(labels, theirs, weights)
+    estimate = float(score(labels, ours) - score(labels, theirs))
+    counted = drawn[~np.isnan(drawn)]
+    side = min((counted <= 0).sum(), (counted >= 0).sum())
+    p = min(1.0, 2 * (int(side) + 1) / (counted.size + 1))
+    return Difference(Interval(estimate, *_bounds(drawn, confidence)), p)
+
+
+def too_few(labels: ArrayLike) -> str:
+    """Why no figure can be given for these labels; empty where one can. Of losses, those above 0 are one kind."""
+    yes = int((np.asarray(labels, dtype=float) > 0).sum())
+    no = np.size(labels) - yes
+    if min(yes, no) >= FEWEST:
+        return ""
+    few = f"only {yes}" if yes < FEWEST else f"all but {no}"
+    return f"{few} of {yes + no} questions are of the kind, and {FEWEST} of either are needed"
+
+
+def holm(p: ArrayLike) -> Floats:
+    """p-values of several questions asked at once, corrected (Holm 1979); NaN stays and is not counted."""
+    given = np.asarray(p, dtype=float)
+    corrected = np.full(given.shape, np.nan)
+    known = np.flatnonzero(~np.isnan(given))
+    order = known[np.argsort(given[known], kind="stable")]
+    steps = given[order] * np.arange(order.size, 0, -1)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if order.size else steps
+    return corrected
+
+
+def _saved(loss: Floats, values: ArrayLike, weights: ArrayLike | None) -> Floats:
+    """The area between the rejection curve of a random order and that of `values`, in units of one question's loss.
+
+    A loss at place r (from 1) of n stays until its answer is handed over: r - 1/2 of n steps, against n/2 at random.
+    """
+    lost, taken = _grouped(values, weights, loss, np.ones_like(loss))
+    middle = taken.cumsum(-1) - taken / 2
+    return np.asarray((lost * (taken.sum(-1, keepdims=True) / 2 - middle)).sum(-1))
+
+
+def _grouped(values: ArrayLike, weights: ArrayLike | None, *amounts: Floats) -> list[Floats]:
+    """The weighted amounts summed over groups of equal value, highest value first. Shapes (..., groups)."""
+    value = np.asarray(values, dtype=float)
+    shapes = {value.shape, *(amount.shape for amount in amounts)}
+    if len(shapes) > 1 or value.ndim != 1 or value.size == 0:
+        raise ConfigError(f"labels and values must be of one shape (n,), not {sorted(shapes)}")
+    if np.isnan(value).any() or any(np.isnan(amount).any() for amount in amounts):
+        raise ConfigError("a label or a value is not a number; leave its question out")
+    weight = np.ones(value.size) if weights is None else np.asarray(weights, dtype=float)
+    order = np.argsort(-value, kind="stable")
+    # Compared, not subtracted: infinity less infinity is no number.
+    starts = np.flatnonzero(np.concatenate(([True], value[order][1:] != value[order][:-1])))
+    drawn = weight[..., order]
+    return [np.add.reduceat(drawn * amount[order], starts, axis=-1) for amount in amounts]
+
+
+def _ratio(above: Floats, below: Floats) -> Floats:
+    """above / below; NaN where below is 0 (or rounding's trace of it, beside the sums of whole draws)."""
+    known = np.abs(below) > 1e-9
+    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=known))
+
+
+def _resamples(size: int, count: int, seed: int) -> Floats:
+    """How often each question is drawn. Shape (count, size)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(size, np.full(size, 1 / size), size=count).astype(float)
+
+
+def _bounds(drawn: Floats, confidence: float) -> tuple[float, float]:
+    tail = (1 - confidence) / 2
+    low, high = np.nanquantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
+
+
+SCORES: dict[str, Callable[..., Floats]] = {"AUROC": auroc, "PRR": prr, "AP": average_precision}
+"""The scores by the name that a table gives them."""
