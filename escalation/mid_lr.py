@@ -19,8 +19,9 @@ from sklearn.linear_model import LogisticRegression
 from flarekit.errors import DataError
 from flarekit.escalation.fitting import Fitted, at_least
 from flarekit.escalation.outcomes import Floats
+from flarekit.running import Running
 from flarekit.sentences import SentenceSplitter
-from flarekit.signals import LOGPROBS, Running, Span, entropy, improbability, margin, surprisal
+from flarekit.signals import LOGPROBS, Span, entropy, improbability, margin, surprisal
 from flarekit.tokens import Token
 
 SIGNALS = ("min-prob", "mean-logprob", "entropy", "mean-entropy", "margin")

@@ -28,7 +28,8 @@ from flarekit.engine import Engine
 from flarekit.errors import ConfigError
 from flarekit.prompts import Prompt
 from flarekit.retrieval import Passage
-from flarekit.sampling import answers_of, majority, same_words, sample_answers
+from flarekit.sampling import answers_of, majority, same_words, sample, sample_answers
+from flarekit.signals import SignalCard
 from flarekit.tokens import text_of
 from flarekit.trace import Probe, Role, Segment
 
@@ -53,28 +54,8 @@ class Answered:
 
 
 @runtime_checkable
-class PostSignal(Protocol):
+class PostSignal(SignalCard, Protocol):
     """One number for a finished answer; higher means less certain."""
-
-    @property
-    def name(self) -> str:
-        """As it appears in traces."""
-        ...
-
-    @property
-    def high(self) -> float:
-        """Upper end of its range; the lower end is 0."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where it was published."""
-        ...
-
-    @property
-    def needs(self) -> str:
-        """What it asks of a server."""
-        ...
 
     async def judge(self, answered: Answered) -> Probe:
         """The value, with what it cost."""
@@ -130,18 +111,16 @@ class _SelfVerification:
 
     async def judge(self, answered: Answered) -> Probe:
         ids = await answered.engine.tokenize(verification_prompt(answered))
-
-        async def once(seed: int) -> Segment:
-            segment = Segment(answered.role)
-            async with answered.engine.stream(
-                ids, max_tokens=3, stop=("\n",), top_logprobs=1, temperature=self.temperature, seed=seed
-            ) as stream:
-                segment.tokens = [token async for token in stream]
-                usage = stream.usage
-            segment.prompt_tokens, segment.cached_tokens = usage.prompt, usage.cached
-            return segment
-
-        segments = await asyncio.gather(*(once(seed) for seed in range(1, self.samples + 1)))
+        segments = await sample(
+            self.samples,
+            answered.engine,
+            ids,
+            answered.role,
+            max_tokens=3,
+            stop=("\n",),
+            top_logprobs=1,
+            temperature=self.temperature,
+        )
         said = [text_of(segment.tokens).strip() for segment in segments]
         agreed = sum(one.lower().startswith("correct") for one in said)
         return _probe(self.name, 1 - agreed / len(said), answered.role, segments, said)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from flarekit.signals import Running, StreamSignal
+from flarekit.running import Running
+from flarekit.signals import StreamSignal
 from flarekit.tokens import Token
 from flarekit.triggers import Reading, Trigger
 

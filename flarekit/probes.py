@@ -29,34 +29,14 @@ from typing import NoReturn, Protocol, runtime_checkable
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.prompts import Prompt
-from flarekit.signals import StreamSignal, entropy
+from flarekit.signals import SignalCard, StreamSignal, entropy
 from flarekit.tokens import Usage
 from flarekit.trace import Probe
 
 
 @runtime_checkable
-class PreSignal(Protocol):
+class PreSignal(SignalCard, Protocol):
     """One number for a question, before anything is generated; higher means less certain."""
-
-    @property
-    def name(self) -> str:
-        """As it appears in traces."""
-        ...
-
-    @property
-    def high(self) -> float:
-        """Upper end of its range; the lower end is 0."""
-        ...
-
-    @property
-    def source(self) -> str:
-        """Where it was published."""
-        ...
-
-    @property
-    def needs(self) -> str:
-        """What it asks of a server."""
-        ...
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         """The value, with what it cost."""

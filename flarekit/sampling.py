@@ -1,11 +1,12 @@
-"""Several sampled answers to one prompt, at the same time: for votes, and for signals that compare them."""
+"""Streams that nobody decides on while they run: votes, judgements, criticisms."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from flarekit.engine import Engine
 from flarekit.prompts import Prompt
@@ -14,27 +15,24 @@ from flarekit.tokens import text_of
 from flarekit.trace import Role, Segment
 
 
-async def sample_answers(
-    engine: Engine, prompt: Sequence[int], form: Prompt, *, role: Role, samples: int, temperature: float, limit: int
-) -> list[Segment]:
-    """`samples` whole answers of at most `limit` tokens to the prompt ids, seeded 1 to `samples`.
-
-    A segment's `kept` is where its answer ends; what comes after was generated before that could be seen.
-    """
-    ways = (_sample(engine, prompt, form, role, temperature, limit, seed) for seed in range(1, samples + 1))
-    return list(await asyncio.gather(*ways))
+def _never(_: str) -> bool:
+    return False
 
 
-async def _sample(
-    engine: Engine, prompt: Sequence[int], form: Prompt, role: Role, temperature: float, limit: int, seed: int
+async def generate(
+    engine: Engine, prompt: Sequence[int], role: Role, *, ends: Callable[[str], bool] = _never, **options: Any
 ) -> Segment:
+    """A stream, read to its end or to that of the first sentence that `ends` it; `options` are `Engine.stream`'s.
+
+    The segment's `kept` is where that sentence ends; what comes after was generated before that could be seen.
+    """
     segment, sentences, start = Segment(role), SentenceSplitter(), 0
     tokens = segment.tokens
-    async with engine.stream(prompt, max_tokens=limit, stop=form.stop, temperature=temperature, seed=seed) as stream:
+    async with engine.stream(prompt, **options) as stream:
         async for token in stream:
             tokens.append(token)
             if sentences.push(token.text):
-                if form.ends_answer(text_of(tokens[start:-1])):
+                if ends(text_of(tokens[start:-1])):
                     segment.kept = len(tokens) - 1
                     break
                 start = len(tokens) - 1
@@ -42,6 +40,29 @@ async def _sample(
     segment.kept = segment.kept or len(tokens)
     segment.prompt_tokens, segment.cached_tokens, segment.cached_estimated = usage.prompt, usage.cached, usage.estimated
     return segment
+
+
+async def sample(count: int, engine: Engine, prompt: Sequence[int], role: Role, **options: Any) -> list[Segment]:
+    """`count` streams at the same time, seeded 1 to `count`."""
+    return list(
+        await asyncio.gather(*(generate(engine, prompt, role, seed=seed, **options) for seed in range(1, count + 1)))
+    )
+
+
+async def sample_answers(
+    engine: Engine, prompt: Sequence[int], form: Prompt, *, role: Role, samples: int, temperature: float, limit: int
+) -> list[Segment]:
+    """`samples` whole answers of at most `limit` tokens to the prompt ids."""
+    return await sample(
+        samples,
+        engine,
+        prompt,
+        role,
+        ends=form.ends_answer,
+        max_tokens=limit,
+        stop=form.stop,
+        temperature=temperature,
+    )
 
 
 def answers_of(segments: Sequence[Segment], form: Prompt) -> list[str]:

@@ -19,7 +19,7 @@ from flarekit.monitor import Monitor
 from flarekit.policies import Policy, Rule, arm_policy, with_settings
 from flarekit.probes import PreSignal
 from flarekit.retrieval import Hit, Passage, Retriever
-from flarekit.sampling import answers_of, majority, same_words, sample_answers
+from flarekit.sampling import answers_of, generate, majority, same_words, sample_answers
 from flarekit.sentences import SentenceSplitter
 from flarekit.signals import ALWAYS, StreamSignal
 from flarekit.tokens import Token, text_of
@@ -395,15 +395,11 @@ class Session:
 
     async def _criticise(self) -> Event:
         """Have the engine at work criticise the answer; both are part of the prompt from then on."""
-        form, engine = self.policy.prompt, self._engine()
-        segment, answer = Segment(self._role, at=self._now()), self._text().strip()
+        form, engine, began = self.policy.prompt, self._engine(), self._now()
+        answer = self._text().strip()
         ids = await engine.tokenize(form.criticise(self.trace.question, answer, self._passages))
-        async with engine.stream(ids, max_tokens=form.max_criticism_tokens, stop=form.stop) as stream:
-            segment.tokens = [token async for token in stream]
-            segment.finish, usage = stream.finish, stream.usage
-        segment.prompt_tokens = usage.prompt
-        segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
-        segment.seconds = self._now() - segment.at
+        segment = await generate(engine, ids, self._role, max_tokens=form.max_criticism_tokens, stop=form.stop)
+        segment.at, segment.seconds, segment.kept = began, self._now() - began, 0
         self._generated += len(segment.tokens)
         self._notes = [f"Earlier answer: {answer}", f"Criticism of it: {text_of(segment.tokens).strip()}"]
         return self._record(segment)

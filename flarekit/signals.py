@@ -29,18 +29,25 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
 from flarekit.errors import ConfigError
+from flarekit.running import (
+    Measure,
+    Reduce,
+    Running,
+    RunningBend,
+    RunningFirst,
+    RunningMax,
+    RunningMean,
+    RunningSum,
+    RunningWindow,
+    bend,
+)
 from flarekit.tokens import Token, text_of
-from flarekit.words import is_content
-
-Measure = Callable[[Token], float]
-"""A token's own uncertainty; higher is less certain."""
+from flarekit.words import is_content, is_word
 
 Span = Literal["sentence", "answer", "action"] | int
 """What a signal is reduced over: the sentence so far, the answer so far, what was generated since the last action, or
@@ -97,39 +104,8 @@ def certainly(_: Token) -> float:
     return 1.0
 
 
-def bend(values: Sequence[float]) -> float:
-    """The largest second difference of `values` after each was averaged with the one before it; at least 0.
-
-    It takes four values to have one. It is large where an uncertainty that had been falling or level begins to rise
-    steeply, which is before it is high.
-    """
-    smooth = [(left + right) / 2 for left, right in pairwise(values)]
-    second = (c - 2 * b + a for a, b, c in zip(smooth, smooth[1:], smooth[2:], strict=False))
-    return max(0.0, max(second, default=0.0))
-
-
-def is_word(token: Token) -> bool:
-    """Whether a token holds a letter or a digit, so is neither punctuation nor white space."""
-    return any(map(str.isalnum, token.text))
-
-
-class Running(Protocol):
-    """A signal's value, kept up to date token by token."""
-
-    value: float
-
-    def update(self, token: Token) -> float:
-        """Take one more token; the value after it."""
-        ...
-
-    def reset(self) -> None:
-        """Begin a new span."""
-        ...
-
-
-@runtime_checkable
-class StreamSignal(Protocol):
-    """What watches a stream: a `Signal`, or anything else with these members, such as a trained one."""
+class SignalCard(Protocol):
+    """What every signal says of itself, at whatever moment it is read."""
 
     @property
     def name(self) -> str:
@@ -148,8 +124,13 @@ class StreamSignal(Protocol):
 
     @property
     def needs(self) -> str:
-        """What it reads of a server."""
+        """What it asks of a server."""
         ...
+
+
+@runtime_checkable
+class StreamSignal(SignalCard, Protocol):
+    """What watches a stream: a `Signal`, or anything else with these members, such as a trained one."""
 
     @property
     def over(self) -> Span:
@@ -199,141 +180,28 @@ class Signal:
     def running(self) -> Running:
         """The same value, in constant time per token."""
         if isinstance(self.over, int):
-            return _RunningWindow(self, self.over)
-        return _RUNNING[self.reduce](self)
-
-
-class _RunningMax:
-    __slots__ = ("_measure", "_words_only", "value")
-
-    def __init__(self, signal: Signal) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self.value = 0.0
-
-    def update(self, token: Token) -> float:
-        if not self._words_only or is_word(token):
-            measured = self._measure(token)
-            if measured > self.value:
-                self.value = measured
-        return self.value
-
-    def reset(self) -> None:
-        self.value = 0.0
-
-
-class _RunningMean:
-    __slots__ = ("_count", "_measure", "_sum", "_words_only", "value")
-
-    def __init__(self, signal: Signal) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self.reset()
-
-    def update(self, token: Token) -> float:
-        if not self._words_only or is_word(token):
-            self._sum += self._measure(token)
-            self._count += 1
-            self.value = self._sum / self._count
-        return self.value
-
-    def reset(self) -> None:
-        self._sum, self._count, self.value = 0.0, 0, 0.0
-
-
-class _RunningWindow:
-    """The last n measured values; n is small, so reducing them afresh is constant time and gathers no rounding."""
-
-    __slots__ = ("_measure", "_reduce", "_values", "_words_only", "value")
-
-    def __init__(self, signal: Signal, size: int) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self._reduce: Callable[[Sequence[float]], float] = max if signal.reduce == "max" else _mean
-        self._values: deque[float] = deque(maxlen=size)
-        self.value = 0.0
-
-    def update(self, token: Token) -> float:
-        if not self._words_only or is_word(token):
-            self._values.append(self._measure(token))
-            self.value = self._reduce(self._values)
-        return self.value
-
-    def reset(self) -> None:
-        self._values.clear()
-        self.value = 0.0
-
-
-class _RunningSum:
-    __slots__ = ("_measure", "_words_only", "value")
-
-    def __init__(self, signal: Signal) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self.value = 0.0
-
-    def update(self, token: Token) -> float:
-        if not self._words_only or is_word(token):
-            self.value += self._measure(token)
-        return self.value
-
-    def reset(self) -> None:
-        self.value = 0.0
-
-
-class _RunningFirst:
-    __slots__ = ("_measure", "_seen", "_words_only", "value")
-
-    def __init__(self, signal: Signal) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self.value, self._seen = 0.0, False
-
-    def update(self, token: Token) -> float:
-        if not self._seen and (not self._words_only or is_word(token)):
-            self.value, self._seen = self._measure(token), True
-        return self.value
-
-    def reset(self) -> None:
-        self.value, self._seen = 0.0, False
-
-
-class _RunningBend:
-    """The last four measured values say what the newest second difference is."""
-
-    __slots__ = ("_last", "_measure", "_words_only", "value")
-
-    def __init__(self, signal: Signal) -> None:
-        self._measure, self._words_only = signal.measure, signal.words_only
-        self._last: deque[float] = deque(maxlen=4)
-        self.value = 0.0
-
-    def update(self, token: Token) -> float:
-        if not self._words_only or is_word(token):
-            self._last.append(self._measure(token))
-            if len(self._last) == 4:
-                self.value = max(self.value, bend(list(self._last)))
-        return self.value
-
-    def reset(self) -> None:
-        self._last.clear()
-        self.value = 0.0
+            return RunningWindow(self.measure, self.words_only, _REDUCTIONS[self.reduce], self.over)
+        return _RUNNING[self.reduce](self.measure, self.words_only)
 
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-_REDUCTIONS: dict[Reduction, Callable[[Sequence[float]], float]] = {
+_REDUCTIONS: dict[Reduction, Reduce] = {
     "max": max,
     "mean": _mean,
     "sum": sum,
     "first": lambda values: values[0],
     "bend": bend,
 }
-_RUNNING: dict[Reduction, Callable[[Signal], Running]] = {
-    "max": _RunningMax,
-    "mean": _RunningMean,
-    "sum": _RunningSum,
-    "first": _RunningFirst,
-    "bend": _RunningBend,
+_RUNNING: dict[Reduction, Callable[[Measure, bool], Running]] = {
+    "max": RunningMax,
+    "mean": RunningMean,
+    "sum": RunningSum,
+    "first": RunningFirst,
+    "bend": RunningBend,
 }
-
 REQUEST = re.compile(r"\[Search\((?P<query>[^\]]*)\)\]")
 """What FLARE-instruct has the model write where it wants something looked up."""
 

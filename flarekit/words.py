@@ -20,6 +20,11 @@ FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that say nothing to search for, with the two that this project's own prompt adds."""
 
 
+def is_word(token: Token) -> bool:
+    """Whether a token holds a letter or a digit, so is neither punctuation nor white space."""
+    return any(map(str.isalnum, token.text))
+
+
 def is_content(text: str) -> bool:
     """Whether a word, or the piece of one that a token holds, carries content: no function word, no punctuation."""
     bare = "".join(character for character in text if character.isalnum()).lower()
