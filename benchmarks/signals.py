@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -20,13 +21,15 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 
 from flarekit.errors import DataError
+from flarekit.escalation.mid_lr import MidRouter, fit
 from flarekit.eval.discrimination import auroc, average_precision, difference, holm, interval, prr, too_few
 from flarekit.eval.metrics import f1
 from flarekit.eval.outcomes import label
-from flarekit.eval.readings import Reading, read_signals, unhelped
+from flarekit.eval.readings import Reading, answer_of, read_signals, unhelped
 from flarekit.eval.recorded import RecordedRun, read_run
 from flarekit.eval.statistics import Interval
 from flarekit.eval.wording import share
+from flarekit.tokens import Token
 
 Target = Literal["wrong", "helps", "hurts"]
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts")
@@ -46,6 +49,8 @@ class Truth:
     amounts: Keyed
     bar: Keyed
     """Out-of-fold P(label) from the question's words; empty where there are too few labels of a kind."""
+    learned: Keyed
+    """Out-of-fold P(label) from the running signals, the highest at any sentence end (`mid-lr`)."""
 
     @property
     def missing(self) -> str:
@@ -58,8 +63,8 @@ class Cell:
     """One signal's figures for one target, NaN where there are too few labels of a kind."""
 
     auroc: Interval
-    prr: float
-    ap: float
+    prr: Interval
+    ap: Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,6 @@ class Row:
 
     name: str
     moment: str
-    n: int
     cells: list[Cell]
     """One for each target."""
 
@@ -87,9 +91,27 @@ def truths(run: RecordedRun) -> list[Truth]:
     for target in TARGETS:
         labels = {key: float(label(before[key], after[key], target)) for key in keys}
         amounts = {key: amount(before[key], after[key], target) for key in keys}
-        texts = {key: run.questions[key].text for key in keys}
-        found.append(Truth(target, labels, amounts, {} if too_few([*labels.values()]) else out_of_fold(texts, labels)))
+        if too_few([*labels.values()]):
+            found.append(Truth(target, labels, amounts, {}, {}))
+            continue
+        bar = out_of_fold({key: run.questions[key].text for key in keys}, labels)
+        said = {key: answer_of(alone[key]).tokens for key in keys}
+        found.append(Truth(target, labels, amounts, bar, learned_out_of_fold(said, labels)))
     return found
+
+
+def on_common_questions(found: list[Truth], readings: list[Reading]) -> list[Truth]:
+    """The truths on the questions on which every signal was measured: on others their figures could not be compared."""
+    measured = set.intersection(*(set(reading.values) for reading in readings))
+    common = [key for key in found[0].labels if key in measured]
+    return [
+        replace(
+            truth,
+            labels={key: truth.labels[key] for key in common},
+            amounts={key: truth.amounts[key] for key in common},
+        )
+        for truth in found
+    ]
 
 
 def amount(alone: float, helped: float, target: Target) -> float:
@@ -115,15 +137,25 @@ def out_of_fold(texts: Mapping[str, str], labels: Keyed) -> Keyed:
     return dict(zip(texts, scores.tolist(), strict=True))
 
 
+def learned_out_of_fold(answers: Mapping[str, Sequence[Token]], labels: Keyed) -> Keyed:
+    """The same by `mid-lr`, from the answers' tokens and with the same folds."""
+    keys = list(answers)
+    truth = np.array([labels[key] for key in keys])
+    values: dict[str, float] = {}
+    for fitted, held in StratifiedKFold(5, shuffle=True, random_state=0).split(keys, truth):
+        router = MidRouter({}, fit([answers[keys[place]] for place in fitted], truth[fitted]))
+        values |= {keys[place]: router(answers[keys[place]]) for place in held}
+    return values
+
+
 def cell(truth: Truth, values: Keyed) -> Cell:
     """A signal against a target, on the questions that have both."""
     keys = [key for key in truth.labels if key in values]
     labels, read = [truth.labels[key] for key in keys], [values[key] for key in keys]
     if too_few(labels):
-        return Cell(Interval(math.nan, math.nan, math.nan), math.nan, math.nan)
-    found = interval(auroc, labels, read)
-    saved = float(prr([truth.amounts[key] for key in keys], read))
-    return Cell(found, saved, float(average_precision(labels, read)))
+        return Cell(*3 * [Interval(math.nan, math.nan, math.nan)])
+    saved = interval(prr, [truth.amounts[key] for key in keys], read)
+    return Cell(interval(auroc, labels, read), saved, interval(average_precision, labels, read))
 
 
 def distinct(readings: list[Reading]) -> list[Reading]:
@@ -137,58 +169,54 @@ def distinct(readings: list[Reading]) -> list[Reading]:
 
 def rows_of(found: list[Truth], readings: list[Reading]) -> list[Row]:
     """The bar, then the signals by moment, those with the highest AUROC for "wrong" first."""
-    rows = [Row(BAR, "pre", len(found[0].labels), [cell(truth, truth.bar) for truth in found])]
+    rows = [Row(BAR, "pre", [cell(truth, truth.bar) for truth in found])]
+    learned = Row("`mid-lr` (learned)", "mid", [cell(truth, truth.learned) for truth in found])
     for moment in MOMENTS:
         group = [row_of(found, reading) for reading in readings if reading.moment == moment]
+        group += [learned] if moment == "mid" else []
         rows += sorted(group, key=lambda row: np.nan_to_num(row.cells[0].auroc.estimate), reverse=True)
     return rows
 
 
 def row_of(found: list[Truth], reading: Reading) -> Row:
     """A signal's figures for every target."""
-    n = sum(key in found[0].labels for key in reading.values)
-    return Row(f"`{reading.signal}`", reading.moment, n, [cell(truth, reading.values) for truth in found])
+    return Row(f"`{reading.signal}`", reading.moment, [cell(truth, reading.values) for truth in found])
 
 
 def table(found: list[Truth], rows: list[Row]) -> Iterator[str]:
     """The rows as Markdown, with the best of every column bold."""
-    headings, columns = ["signal", "moment", "n"], []
+    headings, columns = ["signal", "moment"], []
     for place, truth in enumerate(found):
         base = share(float(np.mean([*truth.labels.values()])))
         headings += [f"{truth.target}: AUROC [95%]", "PRR", f"AP (base rate {base})"]
         cells = [row.cells[place] for row in rows]
-        columns.append(written(rows, cells, lambda one: one.auroc.estimate, bracketed))
-        columns.append(written(rows, cells, lambda one: one.prr, lambda one: share(one.prr)))
-        columns.append(written(rows, cells, lambda one: one.ap, lambda one: share(one.ap)))
+        columns += [written([read(one) for one in cells]) for read in (_auroc, _prr, _ap)]
     yield f"| {' | '.join(headings)} |\n|{' --- |' * len(headings)}"
     for row, *figures in zip(rows, *columns, strict=True):
-        yield f"| {' | '.join([row.name, row.moment, str(row.n), *figures])} |"
+        yield f"| {' | '.join([row.name, row.moment, *figures])} |"
 
 
-def written(
-    rows: Sequence[Row], cells: Sequence[Cell], figure: Callable[[Cell], float], write: Callable[[Cell], str]
-) -> list[str]:
-    """A column: a dash where there is no figure, and bold the best of those that are over all questions."""
-    whole = max(row.n for row in rows)
-    compared = [figure(one) for row, one in zip(rows, cells, strict=True) if row.n == whole]
-    best = max((value for value in compared if not math.isnan(value)), default=math.nan)
-    texts = ["–" if math.isnan(figure(one)) else write(one) for one in cells]
-    return [f"**{text}**" if figure(one) == best else text for one, text in zip(cells, texts, strict=True)]
+_auroc, _prr, _ap = attrgetter("auroc"), attrgetter("prr"), attrgetter("ap")
 
 
-def bracketed(one: Cell) -> str:
-    """An AUROC with its bounds."""
-    return f"{share(one.auroc.estimate)} [{share(one.auroc.low)}, {share(one.auroc.high)}]"
+def written(cells: Sequence[Interval]) -> list[str]:
+    """A column: a dash where there is no figure, and the best in bold."""
+    best = max((one.estimate for one in cells if not math.isnan(one.estimate)), default=math.nan)
+    texts = ["–" if math.isnan(one.estimate) else bracketed(one) for one in cells]
+    return [f"**{text}**" if one.estimate == best else text for one, text in zip(cells, texts, strict=True)]
+
+
+def bracketed(one: Interval) -> str:
+    """An estimate with its bounds."""
+    return f"{share(one.estimate)} [{share(one.low)}, {share(one.high)}]"
 
 
 def sentences(found: list[Truth], rows: list[Row], readings: list[Reading]) -> Iterator[str]:
     """What the intervals allow to say, target by target."""
     yield (
-        f"{len(found[0].labels)} questions. PRR weighs every question by the F1 that is at stake; the bar is fitted "
-        "anew for each target and scored out of fold (5 folds)."
+        f"{len(found[0].labels)} questions. PRR weighs every question by the F1 that is at stake; the bar and mid-lr "
+        "are fitted anew for each target and scored out of fold (5 folds)."
     )
-    if min(row.n for row in rows) < len(found[0].labels):
-        yield "Rows with a smaller n are over those questions alone: their figures cannot be set beside the others'."
     for place, truth in enumerate(found):
         if truth.missing:
             yield f"{truth.target}: no figures, {truth.missing}."
@@ -229,7 +257,8 @@ def main() -> None:
     """Print a table for every run."""
     for path in sys.argv[1:]:
         run = read_run(Path(path))
-        found, readings = truths(run), distinct(read_signals(run))
+        readings = distinct(read_signals(run))
+        found = on_common_questions(truths(run), readings)
         rows = rows_of(found, readings)
         print(f"### {run.manifest.dataset.name}, {run.manifest.model_of('weak')}\n")
         print("\n".join(table(found, rows)), end="\n\n")

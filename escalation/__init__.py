@@ -3,11 +3,13 @@
 Importing this loads no classifier and no encoder: a kind's libraries are imported when a router of it is loaded.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from flarekit.escalation.costs import Prices, load_prices, price
 from flarekit.escalation.kinds import KINDS
 from flarekit.escalation.outcomes import Outcomes, Target, label
+from flarekit.judgements import GROUPINGS
 from flarekit.probes import ROUTERS, Router
 
 
@@ -20,6 +22,13 @@ def _register(kind: str) -> None:
     ROUTERS[kind] = load
 
 
+def _same_embedding(answers: Sequence[str], question: str) -> Sequence[int]:
+    from flarekit.escalation.meanings import same_embedding
+
+    return same_embedding(answers, question)
+
+
+GROUPINGS["embedding"] = _same_embedding
 for _kind in KINDS:
     _register(_kind)
 

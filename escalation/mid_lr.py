@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +172,7 @@ class MidRouter:
 
     def running(self) -> Running:
         """The value of the sentence so far, computed when it is read; meant to be read at sentence ends."""
-        return cast(Running, _RunningRouter(self))  # its value is computed, not stored: see there
+        return _RunningRouter(self)
 
     def probability(self, features: Sequence[float]) -> float:
         """P(label) from one row of features, 0 to 1."""
@@ -195,9 +195,10 @@ class _RunningRouter:
         features = self._watched.features()
         return self._router.probability(features) if features[-2] else 0.0
 
-    def update(self, token: Token) -> None:
-        """Take one more token."""
+    def update(self, token: Token) -> float:
+        """Take one more token. What it gives is not looked at, so nothing is computed for it."""
         self._watched.update(token)
+        return 0.0
 
     def reset(self) -> None:
         """Begin a new answer."""

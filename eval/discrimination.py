@@ -61,14 +61,14 @@ def average_precision(labels: ArrayLike, values: ArrayLike, weights: ArrayLike |
     return _ratio(np.where(positives > 0, positives * precision, 0.0).sum(-1), positives.sum(-1))
 
 
-def prr(losses: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+def prr(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """Prediction rejection ratio (Malinin et al. 2017; Malinin & Gales, arXiv:2002.07650, section 4).
 
     Answers are handed to an oracle from the highest value down; the area that this saves against a random order, over
     the area that an order by the true loss saves. 1 is that order, 0 a random one, and less than 0 is worse than
-    random. Losses are at least 0; where they are 0 or 1 it is exactly 2 AUROC - 1. NaN where all losses are equal.
+    random. `labels` are losses of at least 0; where they are 0 or 1 it is exactly 2 AUROC - 1. NaN where all are equal.
     """
-    loss = np.asarray(losses, dtype=float)
+    loss = np.asarray(labels, dtype=float)
     return _ratio(_saved(loss, values, weights), _saved(loss, loss, weights))
 
 
@@ -118,13 +118,14 @@ def difference(
 
 
 def too_few(labels: ArrayLike) -> str:
-    """Why no figure can be given for these labels; empty where one can. Of losses, those above 0 are one kind."""
-    yes = int((np.asarray(labels, dtype=float) > 0).sum())
-    no = np.size(labels) - yes
-    if min(yes, no) >= FEWEST:
+    """Why no figure can be given for these labels, or losses; empty where one can: where enough are not alike."""
+    given = np.asarray(labels, dtype=float)
+    _, counts = np.unique(given, return_counts=True)
+    rest = given.size - int(counts.max(initial=0))
+    if rest >= FEWEST:
         return ""
-    few = f"only {yes}" if yes < FEWEST else f"all but {no}"
-    return f"{few} of {yes + no} questions are of the kind, and {FEWEST} of either are needed"
+    few = f"only {rest}" if (given > 0).sum() == rest else f"all but {rest}"
+    return f"{few} of {given.size} questions are of the kind, and {FEWEST} of either are needed"
 
 
 def holm(p: ArrayLike) -> Floats:

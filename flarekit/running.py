@@ -22,7 +22,10 @@ Reduce = Callable[[Sequence[float]], float]
 class Running(Protocol):
     """A signal's value, kept up to date token by token."""
 
-    value: float
+    @property
+    def value(self) -> float:
+        """The value after the tokens so far; at least 0."""
+        ...
 
     def update(self, token: Token) -> float:
         """Take one more token; the value after it."""

@@ -17,7 +17,7 @@ from scripted import ScriptedEngine, ScriptedRetriever, tokens
 from flarekit.actions import Draft, last_tokens_query, requested_query, uncertain_words_query
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError
-from flarekit.judgements import entropy_of
+from flarekit.judgements import entropy_of, find_grouping
 from flarekit.policies import Policy, arm_policy, parse_policy
 from flarekit.prompts import Prompt
 from flarekit.sampling import majority, same_words
@@ -169,7 +169,8 @@ async def test_rolling_retrieve_averages_the_last_tokens() -> None:
     engine = ScriptedEngine(two_of_three, [*FIRST, *ANSWER])
     trace = await ask("rolling-retrieve:window=3,threshold=0.45", engine, retriever=finds("Emma"))
     [fired] = [event for event in trace.events if isinstance(event, Fired)]
-    assert (fired.token, fired.value) == (2, pytest.approx((2 * math.log(2) + SURE) / 3))
+    assert fired.token == 2
+    assert fired.value == pytest.approx((2 * math.log(2) + SURE) / 3)
 
 
 # --- handing over and back ------------------------------------------------------------------------------------------
@@ -328,7 +329,8 @@ async def test_a_vote_cascade_accepts_a_large_enough_share(threshold: float, ans
     weak, strong = ScriptedEngine(OSLO, REUS, REUS), ScriptedEngine(ANSWER)
     trace = await ask(f"vote-cascade:samples=3,threshold={threshold}", weak, strong=strong)
     [probe] = [event for event in trace.events if isinstance(event, Probe)]
-    assert (probe.value, probe.generated_tokens) == (pytest.approx(1 / 3), 0)  # the votes are there already
+    assert probe.value == pytest.approx(1 / 3)
+    assert probe.generated_tokens == 0  # the votes are there already
     assert trace.answer == answer
 
 
@@ -390,3 +392,12 @@ async def test_direct_answers_without_reasoning_and_roles_change_the_instruction
     assert "reasoning" not in engine.prompts[0]
     await ask("closed-book:role=sceptic", engine)
     assert engine.prompts[1].startswith("You are a sceptic")
+
+
+def test_paraphrases_mean_the_same_by_their_embeddings() -> None:
+    pytest.importorskip("sentence_transformers")
+    said = ["the United States", "USA", "Oslo", "25 June 1852", "June 25, 1852", "June 25, 1853", "yes", "no", ""]
+    assert list(find_grouping("embedding")(said, "Where?")) == [0, 0, 2, 3, 3, 5, 6, 7, 8]
+    assert list(find_grouping("words")(said, "Where?")) == list(range(9))
+    with pytest.raises(ConfigError, match="cannot be grouped by 'taste'"):
+        find_grouping("taste")

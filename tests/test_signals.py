@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from scripted import token, tokens
 
 from flarekit.errors import ConfigError
-from flarekit.signals import LENGTH, SEARCH_REQUEST, SIGNALS, Signal, Span, bend, entropy, find_signal, margin
+from flarekit.running import bend
+from flarekit.signals import LENGTH, SEARCH_REQUEST, SIGNALS, Signal, Span, entropy, find_signal, margin
 from flarekit.tokens import Token
 
 TOKENS = st.builds(
