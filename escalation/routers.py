@@ -200,10 +200,10 @@ def _router(manifest: dict[str, Any], fitted: Fitted) -> Router:
 
 
 def _arms(kind: Kind, outcomes: Outcomes, wanted: Sequence[str]) -> Sequence[str]:
-    """The arms to choose among: those that are asked for, or the kind's own where all were recorded, or all."""
+    """The arms to choose among: those that are asked for, or those of the kind's own that were recorded, or all."""
     if not wanted and kind.arms:
-        families = [split_arm(arm)[1].partition(":")[0] for arm in outcomes.arms]
-        wanted = [arm for arm in kind.arms if families.count(arm) == 1]
+        families = {split_arm(arm)[1].partition(":")[0] for arm in outcomes.arms}
+        wanted = [arm for arm in kind.arms if arm in families]  # one that fits several arms is refused below
     wanted = wanted or outcomes.arms
     places = [outcomes.arm(arm) for arm in wanted]
     if len(set(places)) < 2 or len(set(places)) < len(places):

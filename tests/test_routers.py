@@ -384,3 +384,12 @@ def test_a_chooser_that_has_no_trade_off_refuses_one() -> None:
         assert isinstance(router, ArmRouter)
         with pytest.raises(FlarekitError):
             router.choose(["Who?"], tradeoff=0.9)
+
+
+def test_a_variant_of_an_arm_does_not_push_it_out() -> None:
+    known = toy()
+    arms = (*known.arms, "closed-book:role=expert")
+    scores, costs = (np.column_stack([values, values[:, 0]]) for values in (known.scores, known.costs))
+    router = train_router("adaptive-rag", Outcomes(known.ids, known.questions, arms, scores, costs))
+    assert isinstance(router, ArmRouter)
+    assert list(router.arms) == ["closed-book", "rag", "iter-retgen"]

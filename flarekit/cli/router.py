@@ -118,13 +118,14 @@ def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
     split = {name: len(ids) for name, ids in manifest["split"].items()}
     total = max(sum(manifest["labels"].values()), 1)
     labels = ", ".join(f"{name} {count / total:.0%}" for name, count in manifest["labels"].items())
+    ties = " (the first of equals)" if kind.shape == "chooser" else ""
     hyper = {key: value for key, value in manifest["hyperparameters"].items() if not isinstance(value, list)}
     return [
         f"{folder}: {kind.name}, {kind.paper}",
         f"  predicts     {_predicts(kind.shape, manifest)}",
         f"  arms         {', '.join(manifest['arms'])}",
         f"  questions    {split['calibration']} fitted on, {split['test']} judged on (seed {manifest['seed']})",
-        f"  labels       {labels}",
+        f"  {'best arm     ' if kind.shape == 'chooser' else 'labels       '}{labels}{ties}",
         f"  settings     {', '.join(f'{key}={value}' for key, value in hyper.items()) or 'none'}",
         f"  made         {manifest['created']} by flarekit {manifest['flarekit']}",
         *_metrics(manifest["metrics"]),
