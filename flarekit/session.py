@@ -304,6 +304,9 @@ class Session:
         if action.keep and decision.end:
             if committed := self._keep_draft(decision):
                 yield committed
+            # After the end of the answer there is nothing to help with, unless the model asked for it as its last word.
+            if self._answered and self.policy.prompt.hidden is None:
+                return
             whole = not self._sentence
         match action:
             case Retrieve():
@@ -390,7 +393,7 @@ class Session:
             yield self._record(segment)
         self._own = segments[winner].tokens[: segments[winner].kept]
         self._answered = True
-        if not self.policy.revises:
+        if self._own and not self.policy.revises:
             yield Committed(self._role, form.visible_tokens(self._own), self._now())
 
     async def _criticise(self) -> Event:

@@ -122,10 +122,25 @@ async def test_nothing_is_looked_up_once_the_answer_was_given(policy: str) -> No
 
 
 async def test_fixed_length_looks_up_the_last_tokens_and_throws_none_away() -> None:
-    engine = ScriptedEngine(FIRST[:4], [*FIRST[4:], *SECOND[:2]], SECOND[2:], ANSWER)
+    windows = [*FIRST, *SECOND, *ANSWER]
+    streams = [[*windows[at : at + 4], " not"] for at in range(0, 16, 4)]  # each is closed before its last token
+    engine = ScriptedEngine(*streams, windows[16:])
     trace = await ask("fixed-length:length=4", engine, retriever=finds("Emma", "Reus", "Spain"))
     assert queries(trace)[:3] == ["Where was Emma born?", "Emma was born in", "Reus. Reus is"]
     assert trace.costs().discarded_tokens == 0
+
+
+async def test_fixed_length_looks_nothing_up_where_the_answer_has_ended() -> None:
+    trace = await ask("fixed-length:length=6", ScriptedEngine(ANSWER), retriever=finds("Emma", "Reus"))
+    assert queries(trace) == ["Where was Emma born?"]
+    assert trace.text == "So the answer is Spain."
+
+
+async def test_a_request_as_the_last_word_is_looked_up_all_the_same() -> None:
+    engine = ScriptedEngine(("Emma", " [", "Search", "(", "x", ")]"), (" was", " here", ".", *ANSWER))
+    trace = await ask("flare-instruct", engine, retriever=finds("Emma"))
+    assert queries(trace) == ["x"]
+    assert trace.answer == "Spain"
 
 
 def test_the_last_tokens_may_begin_before_the_sentence() -> None:
@@ -229,7 +244,7 @@ async def test_rolling_entropy_takes_turns_and_keeps_every_token() -> None:
 
 
 async def test_the_strong_model_stays_as_long_as_it_must() -> None:
-    weak = ScriptedEngine(["Emma", (" was", DOUBT), (" born", DOUBT)], ANSWER)
+    weak = ScriptedEngine(["Emma", (" was", DOUBT), (" born", DOUBT), " not"], ANSWER)
     strong = ScriptedEngine([" and", " raised", " in", " Reus", " not"])
     trace = await ask("rolling-entropy:threshold=0.5,window=2,stay=4", weak, strong=strong)
     assert trace.text == "Emma was born and raised in Reus So the answer is Spain."
