@@ -11,12 +11,24 @@ from flarekit.eval.compare import Row, load_runs, table
 from flarekit.eval.statistics import Interval
 from flarekit.eval.wording import number, share, signed, verdict
 
+COUNTED = {
+    "prompt": "prompt",
+    "cached": "cached",
+    "generated": "generated",
+    "discarded": "discarded",
+    "strong": "strong",
+    "share": "share",
+    "retrievals": "retrievals",
+    "escalations": "hand-overs",
+    "seconds": "s",
+}
+"""Costs by name, with their headings."""
 
-def cells(row: Row) -> list[str]:
+
+def cells(row: Row, counted: list[str]) -> list[str]:
     """One line of a table."""
     change = "" if row.versus is None else interval(row.versus.f1, signed_share=True)
     recall = "–" if row.recall is None else share(row.recall)
-    counted = ("prompt", "cached", "generated", "discarded", "strong", "retrievals", "escalations", "seconds")
     costs = [number(row.means[name]) for name in counted]
     return [f"`{row.policy}`", str(row.n), share(row.exact_match.estimate), interval(row.f1), change, recall,
             number(row.price.estimate), *costs]  # fmt: skip
@@ -28,15 +40,17 @@ def interval(value: Interval, signed_share: bool = False) -> str:
     return f"{write(value.estimate)} [{write(value.low)}, {write(value.high)}]"
 
 
-HEADINGS = ["policy", "n", "EM", "F1", "ΔF1", "recall", "cost", "prompt", "cached", "generated", "discarded", "strong",
-            "retrievals", "hand-overs", "s"]  # fmt: skip
+HEADINGS = ["policy", "n", "EM", "F1", "ΔF1", "recall", "cost"]
 
 for group in (group for run in sys.argv[1:] for group in load_runs([Path(run)])):
     rows = table(group)
     print(f"### {group.dataset}, {group.models}\n")
-    print(f"| {' | '.join(HEADINGS)} |\n|{' --- |' * len(HEADINGS)}")
+    # The share of the answer that the strong model wrote says nothing where none was asked.
+    counted = [name for name in COUNTED if name != "share" or any(row.means[name] for row in rows)]
+    headings = [*HEADINGS, *(COUNTED[name] for name in counted)]
+    print(f"| {' | '.join(headings)} |\n|{' --- |' * len(headings)}")
     for row in rows:
-        print(f"| {' | '.join(cells(row))} |")
+        print(f"| {' | '.join(cells(row, counted))} |")
     print()
     for sentence in verdict(group, rows, baseline=None, prices=Prices()):
         print(sentence)

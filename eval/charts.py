@@ -1,7 +1,8 @@
 """The accuracy-cost plot: one curve per policy family, drawn with Altair.
 
 Colour and shape both tell the families apart, so that the plot can be read in grey and with any colour vision:
-those that decide before generation are blue, those that decide during it orange or red. A dashed line was derived, a
+those that decide before generation are blue, those that look up during it orange or red, those that hand over during it
+crimson, those that judge the finished answer olive, and those that decide nothing grey. A dashed line was derived, a
 solid one joins arms that were run.
 """
 
@@ -29,16 +30,39 @@ class Look(NamedTuple):
     shape: str
 
 
+_GREY, _BLUE, _SKY, _ORANGE, _RED = "#7c828a", "#1f78b4", "#3b9ad9", "#cc8400", "#d55e00"
+_CRIMSON, _VIOLET, _OLIVE = "#c9485b", "#8262c4", "#768a1f"
 LOOKS = {
-    "closed-book": Look("#7c828a", "circle"),
+    "closed-book": Look(_GREY, "circle"),
+    "direct": Look(_GREY, "triangle-down"),
     "rag": Look("#009e73", "square"),
-    "pre-retrieve": Look("#1f78b4", "triangle-up"),
-    "mid-retrieve": Look("#cc8400", "triangle-right"),
-    "flare": Look("#d55e00", "diamond"),
+    "strong": Look(_VIOLET, "square"),
+    "self-consistency": Look(_GREY, "diamond"),
+    "critic": Look(_GREY, "cross"),
+    "watch": Look(_GREY, "square"),
+    "pre-retrieve": Look(_BLUE, "triangle-up"),
+    "pre-escalate": Look(_SKY, "triangle-up"),
+    "p-ik": Look(_BLUE, "diamond"),
+    "adaptive-rag": Look(_BLUE, "cross"),
+    "avengers-pro": Look(_SKY, "square"),
+    "masrouter": Look(_SKY, "diamond"),
+    "mid-retrieve": Look(_ORANGE, "triangle-right"),
+    "flare": Look(_RED, "diamond"),
+    "flare-instruct": Look(_RED, "square"),
+    "ircot": Look(_ORANGE, "cross"),
+    "fixed-sentence": Look(_ORANGE, "square"),
+    "fixed-length": Look(_ORANGE, "circle"),
+    "dragin-lite": Look(_RED, "triangle-up"),
+    "etc": Look(_RED, "triangle-down"),
+    "rolling-retrieve": Look(_RED, "circle"),
+    "escalate": Look(_CRIMSON, "triangle-down"),
+    "step-entropy": Look(_CRIMSON, "triangle-left"),
+    "rolling-entropy": Look(_CRIMSON, "cross"),
     "iter-retgen": Look("#b865a0", "cross"),
-    "strong": Look("#8262c4", "square"),
-    "pre-escalate": Look("#3b9ad9", "triangle-up"),
-    "escalate": Look("#c9485b", "triangle-down"),
+    "cascade": Look(_OLIVE, "circle"),
+    "automix": Look(_OLIVE, "square"),
+    "vote-cascade": Look(_OLIVE, "diamond"),
+    "semantic-entropy": Look(_OLIVE, "triangle-up"),
     "oracle": Look("#8a7d3a", _STAR),
 }
 _OTHERS = (
@@ -132,7 +156,7 @@ def accuracy_cost(
         .encode(y=y, text="threshold:Q")
     )
     layers = alt.layer(lines, bars, follows.encode(y=y, tooltip=shown), names, marks)
-    sized: alt.LayerChart = layers.properties(width=640, height=380).configure(**_STYLE)
+    sized: alt.LayerChart = layers.properties(width=640, height=380).configure(**_STYLE, legend=_legend(len(families)))
     return sized
 
 
@@ -167,15 +191,15 @@ _STYLE: dict[str, Any] = {
         labelOverlap=True,
         gridOpacity=0.5,
     ),
-    "legend": alt.LegendConfig(
-        orient="bottom",
-        title=None,
-        labelFontSize=13,
-        symbolSize=110,
-        symbolOpacity=1,
-        columns=alt.ExprRef("width < 420 ? 3 : width < 800 ? 6 : 10"),
-    ),
 }
+
+
+def _legend(families: int) -> alt.LegendConfig:
+    """Below the plot, in as many columns as its width has room for; many families need some with long names."""
+    columns = "width < 420 ? 3 : width < 800 ? 6 : 10" if families <= 10 else "width < 420 ? 2 : width < 800 ? 4 : 6"
+    return alt.LegendConfig(
+        orient="bottom", title=None, labelFontSize=13, symbolSize=110, symbolOpacity=1, columns=alt.ExprRef(columns)
+    )
 
 
 def _by_family(channel: Any, families: Sequence[str], part: str) -> Any:

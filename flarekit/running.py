@@ -90,17 +90,18 @@ class RunningMean:
 class RunningWindow:
     """The last n measured values; n is small, so reducing them afresh is constant time and gathers no rounding."""
 
-    __slots__ = ("_measure", "_reduce", "_values", "_words_only", "value")
+    __slots__ = ("_fewest", "_measure", "_reduce", "_values", "_words_only", "value")
 
-    def __init__(self, measure: Measure, words_only: bool, reduce: Reduce, size: int) -> None:
-        self._measure, self._words_only, self._reduce = measure, words_only, reduce
+    def __init__(self, measure: Measure, words_only: bool, reduce: Reduce, size: int, fewest: int) -> None:
+        self._measure, self._words_only, self._reduce, self._fewest = measure, words_only, reduce, fewest
         self._values: deque[float] = deque(maxlen=size)
         self.value = 0.0
 
     def update(self, token: Token) -> float:  # noqa: D102 - see Running
         if not self._words_only or is_word(token):
             self._values.append(self._measure(token))
-            self.value = self._reduce(self._values)
+            if len(self._values) >= self._fewest:
+                self.value = self._reduce(self._values)
         return self.value
 
     def reset(self) -> None:  # noqa: D102

@@ -13,7 +13,8 @@ mean-entropy     entropy of the top K, mean             0 to inf    as above
 margin           1 - (p of the first - p of the         0 to 1      Scheffer et al. 2001, margin sampling
                  second), max
 content-entropy  entropy, of content words only, max    0 to inf    DRAGIN, section 3.1, without its attention
-rolling-entropy  entropy, mean of the last 5 tokens     0 to inf    EAD, arXiv:2502.06833, section 3
+rolling-entropy  entropy, mean of the last 5 tokens,    0 to inf    EAD, arXiv:2502.06833, section 3
+                 0 before there are 5
 step-entropy     entropy of a sentence's first token    0 to inf    GlimpRouter, arXiv:2601.05110, section 3
 entropy-trend    second difference of the smoothed      0 to inf    ETC, arXiv:2511.09980
                  entropy, max
@@ -52,9 +53,9 @@ from flarekit.words import is_content, is_word
 Span = Literal["sentence", "answer", "action"] | int
 """What a signal is reduced over: the sentence so far, the answer so far, what was generated since the last action, or
 the last n tokens (1: the token alone)."""
-Reduction = Literal["max", "mean", "sum", "first", "bend"]
-"""How the measured values become one; "first" takes that of the span's first token, "bend" the largest rise of the
-slope of their smoothed sequence (see `bend`)."""
+Reduction = Literal["max", "mean", "rolling", "sum", "first", "bend"]
+"""How the measured values become one; "rolling" is the mean of a window that is full and 0 before, "first" takes the
+value of the span's first token, "bend" the largest rise of the slope of their smoothed sequence (see `bend`)."""
 LOGPROBS = "logprobs of the stream"
 """What most signals need of a server; vLLM and other servers of the completions API send them when asked."""
 
@@ -165,22 +166,29 @@ class Signal:
         if isinstance(self.over, int):
             if self.over < 1:
                 raise ConfigError(f"signal {self.name}: a window holds at least 1 token, not {self.over}")
-            if self.reduce not in ("max", "mean"):
+            if self.reduce not in ("max", "mean", "rolling"):
                 raise ConfigError(f"signal {self.name} is not read over a window, but over a sentence or the answer")
+        elif self.reduce == "rolling":
+            raise ConfigError(f"signal {self.name} is read over a window, that is a number of tokens, not {self.over}")
 
     def __call__(self, tokens: Iterable[Token]) -> float:
         """The value after `tokens`, which are taken as one span; 0 where none counts."""
         values = [self.measure(token) for token in tokens if not self.words_only or is_word(token)]
         if isinstance(self.over, int):
             values = values[-self.over :]
-        if not values:
+        if len(values) < self._fewest:
             return 0.0
         return _REDUCTIONS[self.reduce](values)
+
+    @property
+    def _fewest(self) -> int:
+        """How many values it takes to have one."""
+        return self.over if self.reduce == "rolling" and isinstance(self.over, int) else 1
 
     def running(self) -> Running:
         """The same value, in constant time per token."""
         if isinstance(self.over, int):
-            return RunningWindow(self.measure, self.words_only, _REDUCTIONS[self.reduce], self.over)
+            return RunningWindow(self.measure, self.words_only, _REDUCTIONS[self.reduce], self.over, self._fewest)
         return _RUNNING[self.reduce](self.measure, self.words_only)
 
 
@@ -191,6 +199,7 @@ def _mean(values: Sequence[float]) -> float:
 _REDUCTIONS: dict[Reduction, Reduce] = {
     "max": max,
     "mean": _mean,
+    "rolling": _mean,
     "sum": sum,
     "first": lambda values: values[0],
     "bend": bend,
@@ -258,7 +267,7 @@ SIGNALS: dict[str, Signal] = {
         Signal("mean-entropy", entropy, "mean", math.inf, _DRAGIN),
         Signal("margin", margin, "max", 1.0, "Scheffer et al. 2001, margin sampling"),
         Signal("content-entropy", content_entropy, "max", math.inf, _DRAGIN),
-        Signal("rolling-entropy", entropy, "mean", math.inf, "EAD, arXiv:2502.06833, section 3", over=5),
+        Signal("rolling-entropy", entropy, "rolling", math.inf, "EAD, arXiv:2502.06833, section 3", over=5),
         Signal("step-entropy", entropy, "first", math.inf, "GlimpRouter, arXiv:2601.05110, section 3"),
         Signal("entropy-trend", entropy, "bend", math.inf, "ETC, arXiv:2511.09980"),
     )

@@ -14,9 +14,11 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from run_directories import retrieved, segment, trace, write_run
 
 from flarekit.errors import RunError
+from flarekit.eval.charts import LOOKS
 from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Question
 from flarekit.eval.report import embedded_json, write_report
+from flarekit.policies import POLICIES
 from flarekit.tokens import Token
 from flarekit.trace import Fired, HandedOver, Probe, Segment, Trace
 
@@ -252,3 +254,8 @@ def test_it_opens_quickly_with_five_hundred_questions_and_six_arms(browser: Brow
     assert opened.locator("#count").inner_text() == "1 of 500"
     assert time.perf_counter() - started < 6  # about 1 second on an idle machine; tests share theirs with a server
     opened.close()
+
+
+def test_every_policy_can_be_told_from_every_other_on_the_plot() -> None:
+    assert set(POLICIES) <= set(LOOKS)
+    assert len(set(LOOKS.values())) == len(LOOKS)

@@ -21,7 +21,12 @@ TOKENS = st.builds(
 )
 SPANS: st.SearchStrategy[Span] = st.one_of(st.sampled_from(["sentence", "answer"]), st.integers(1, 6))
 WINDOWED = [name for name, signal in SIGNALS.items() if signal.reduce in ("max", "mean")]
-SPANNED = st.tuples(st.sampled_from(WINDOWED), SPANS) | st.tuples(st.sampled_from(list(SIGNALS)), st.just("sentence"))
+ROLLING = [name for name, signal in SIGNALS.items() if signal.reduce == "rolling"]
+SPANNED = (
+    st.tuples(st.sampled_from(WINDOWED), SPANS)
+    | st.tuples(st.sampled_from(ROLLING), st.integers(1, 6))
+    | st.tuples(st.sampled_from([name for name in SIGNALS if name not in ROLLING]), st.just("sentence"))
+)
 
 
 @given(SPANNED, st.booleans(), st.lists(TOKENS))
@@ -88,6 +93,7 @@ def test_a_window_forgets_what_is_older() -> None:
 def test_rolling_entropy_is_the_mean_of_the_last_five() -> None:
     said = tokens(("a", 0.5), *["sure"] * 5)
     sure = entropy(token("sure"))
+    assert find_signal("rolling-entropy")(said[:4]) == 0  # not full yet
     assert find_signal("rolling-entropy")(said[:5]) == pytest.approx((math.log(2) + 4 * sure) / 5)
     assert find_signal("rolling-entropy")(said) == pytest.approx(sure)
 
@@ -121,7 +127,14 @@ def test_a_search_request_is_seen_as_soon_as_it_is_complete(texts: list[str]) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "span"), [("nonsense", "sentence"), ("entropy", "paragraph"), ("entropy", 0), ("step-entropy", 3)]
+    ("name", "span"),
+    [
+        ("nonsense", "sentence"),
+        ("entropy", "paragraph"),
+        ("entropy", 0),
+        ("step-entropy", 3),
+        ("rolling-entropy", "answer"),
+    ],
 )
 def test_an_unknown_signal_or_span_is_refused(name: str, span: Span) -> None:
     with pytest.raises(ConfigError, match=r"signal|span"):
