@@ -23,7 +23,8 @@ from scipy.optimize import minimize
 from flarekit.errors import ConfigError
 from flarekit.escalation.encoder import DEFAULT
 from flarekit.escalation.fitting import Fitted, Task, at_least, embed, embedded, softmax
-from flarekit.escalation.outcomes import Floats, split_arm
+from flarekit.escalation.outcomes import Floats
+from flarekit.policies.base import split_arm
 
 MODES = {"closed-book": "chain-of-thought"}
 """Collaboration modes of policies that are called otherwise."""

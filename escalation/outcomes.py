@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
+from flarekit.policies.base import split_arm
 
 Floats = NDArray[np.float64]
 Target = Literal["wrong", "helps", "hurts", "strong-wins"]
@@ -114,10 +115,3 @@ def find_arm(arms: Sequence[str], wanted: str) -> int:
             return names.index(wanted)
     problem = "fits several arms" if wanted in [*specs, *families, *bare] else "is no arm"
     raise ConfigError(f"{wanted!r} {problem}; there are {', '.join(arms) or 'none'}")
-
-
-def split_arm(arm: str) -> tuple[str, str]:
-    """The model of an arm, empty where it names none, and the policy's specification."""
-    head, colon, parameters = arm.partition(":")  # a parameter may hold a path, and so may a model's name
-    model, _, family = head.rpartition("/")
-    return model, family + colon + parameters

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from flarekit.escalation import ranking
 from flarekit.escalation.outcomes import Floats
 
 RESAMPLES = 2000
@@ -18,33 +19,17 @@ RESAMPLES = 2000
 
 def resampled(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
     """How often each question is drawn. Shape (1 + resamples, count); the first row is the sample itself."""
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.vstack([np.ones(count), drawn]).astype(float)
+    return np.vstack([np.ones(count), ranking.draws(count, resamples, seed)])
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
-    """P(a true question scores higher than a false one), ties counting half. Shape (rows of `weights`,), 0 to 1.
-
-    NaN where a row holds only one kind of question. `labels` and `scores` are of shape (n,), `weights` (rows, n).
-    """
-    truth, values, weights = _checked(labels, scores, weights)
-    higher, lower = values[truth][:, None], values[~truth][None, :]
-    wins = (higher > lower) + 0.5 * (higher == lower)
-    pairs = weights[:, truth].sum(axis=1) * weights[:, ~truth].sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(((weights[:, truth] @ wins) * weights[:, ~truth]).sum(axis=1) / pairs)
+    """`ranking.auroc` for every row of `weights`, of shape (rows, n); one row of the questions themselves if None."""
+    return ranking.auroc(labels, scores, np.ones((1, np.size(labels))) if weights is None else weights)
 
 
 def average_precision(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
-    """Precision at every threshold, weighted by the recall that it adds. As `auroc` otherwise."""
-    truth, values, weights = _checked(labels, scores, weights)
-    order, ends = tie_groups(values)
-    drawn = np.cumsum(weights[:, order], axis=1)[:, ends]
-    found = np.cumsum(weights[:, order] * truth[order], axis=1)[:, ends]
-    gained = np.diff(found, axis=1, prepend=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision = np.where(drawn > 0, found / drawn, 0)
-        return np.asarray((precision * gained).sum(axis=1) / found[:, -1])
+    """`ranking.average_precision` for every row of `weights`, as `auroc`."""
+    return ranking.average_precision(labels, scores, np.ones((1, np.size(labels))) if weights is None else weights)
 
 
 def tie_groups(scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -91,11 +76,6 @@ def chooser_metrics(choice: ArrayLike, scores: Floats, costs: Floats, best: int)
         found[f"{name} of an oracle"] = mean(values[rows, perfect])
         found[f"{name} against the best single arm"] = mean(values[rows, picked] - values[:, best])
     return found
-
-
-def _checked(labels: ArrayLike, scores: ArrayLike, weights: Floats | None) -> tuple[NDArray[np.bool_], Floats, Floats]:
-    truth, values = np.asarray(labels, dtype=bool), np.asarray(scores, dtype=float)
-    return truth, values, np.ones((1, len(truth))) if weights is None else weights
 
 
 def _rounded(value: float) -> float | None:

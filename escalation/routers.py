@@ -24,9 +24,10 @@ from flarekit.escalation.fitting import Fitted, Task
 from flarekit.escalation.in_context import ask, shown
 from flarekit.escalation.kinds import Kind, find_kind
 from flarekit.escalation.mid_lr import MidRouter
-from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target, split_arm
+from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target
 from flarekit.escalation.quality import chooser_metrics, score_metrics
 from flarekit.escalation.split import split
+from flarekit.policies.base import split_arm
 from flarekit.prompts import Prompt
 from flarekit.tokens import Token
 from flarekit.trace import Probe

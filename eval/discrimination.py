@@ -8,15 +8,27 @@ sort serves them all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flarekit.errors import ConfigError
+from flarekit.escalation.ranking import auroc, average_precision, draws, grouped, ratio
 from flarekit.eval.statistics import Interval
+
+__all__ = [
+    "Difference",
+    "Score",
+    "auroc",
+    "average_precision",
+    "difference",
+    "holm",
+    "interval",
+    "prr",
+    "too_few",
+    "two_sided_p",
+]
 
 Floats = NDArray[np.float64]
 FEWEST = 5
@@ -40,27 +52,6 @@ class Difference:
     """Two-sided bootstrap p-value of no difference; NaN where there is no figure."""
 
 
-def auroc(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """P(a "yes" has a higher value than a "no"), ties counting half; 0 to 1, NaN without both kinds."""
-    yes = np.asarray(labels, dtype=float)
-    positives, negatives = _grouped(values, weights, yes, 1 - yes)
-    below = negatives.sum(-1, keepdims=True) - negatives.cumsum(-1)
-    won = (positives * (below + negatives / 2)).sum(-1)
-    return _ratio(won, positives.sum(-1) * negatives.sum(-1))
-
-
-def average_precision(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
-    """The mean precision over the places where recall rises, from the highest value down; NaN without a "yes".
-
-    A signal that knows nothing gets about the share of "yes".
-    """
-    yes = np.asarray(labels, dtype=float)
-    positives, taken = _grouped(values, weights, yes, np.ones_like(yes))
-    precision = _ratio(positives.cumsum(-1), taken.cumsum(-1))
-    # A group that no resample holds has no precision, and nothing to add.
-    return _ratio(np.where(positives > 0, positives * precision, 0.0).sum(-1), positives.sum(-1))
-
-
 def prr(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """Prediction rejection ratio (Malinin et al. 2017; Malinin & Gales, arXiv:2002.07650, section 4).
 
@@ -69,7 +60,7 @@ def prr(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) 
     random. `labels` are losses of at least 0; where they are 0 or 1 it is exactly 2 AUROC - 1. NaN where all are equal.
     """
     loss = np.asarray(labels, dtype=float)
-    return _ratio(_saved(loss, values, weights), _saved(loss, loss, weights))
+    return ratio(_saved(loss, values, weights), _saved(loss, loss, weights))
 
 
 def interval(
@@ -88,7 +79,7 @@ def interval(
     """
     if too_few(labels):
         return Interval(np.nan, np.nan, np.nan)
-    drawn = score(labels, values, _resamples(np.size(values), resamples, seed))
+    drawn = score(labels, values, draws(np.size(values), resamples, seed))
     return Interval(float(score(labels, values)), *_bounds(drawn, confidence))
 
 
@@ -108,13 +99,20 @@ def difference(
     """
     if too_few(labels):
         return Difference(Interval(np.nan, np.nan, np.nan), np.nan)
-    weights = _resamples(np.size(ours), resamples, seed)
+    weights = draws(np.size(ours), resamples, seed)
     drawn = score(labels, ours, weights) - score(labels, theirs, weights)
     estimate = float(score(labels, ours) - score(labels, theirs))
+    return Difference(Interval(estimate, *_bounds(drawn, confidence)), two_sided_p(drawn))
+
+
+def two_sided_p(drawn: Floats) -> float:
+    """The bootstrap's p-value of a difference of zero: twice the share of draws on the rarer side, at most 1.
+
+    It is never below 2 / (draws + 1): that few draws cannot show less.
+    """
     counted = drawn[~np.isnan(drawn)]
-    side = min((counted <= 0).sum(), (counted >= 0).sum())
-    p = min(1.0, 2 * (int(side) + 1) / (counted.size + 1))
-    return Difference(Interval(estimate, *_bounds(drawn, confidence)), p)
+    rarer = min((counted <= 0).sum(), (counted >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (counted.size + 1)))
 
 
 def too_few(labels: ArrayLike) -> str:
@@ -144,44 +142,12 @@ def _saved(loss: Floats, values: ArrayLike, weights: ArrayLike | None) -> Floats
 
     A loss at place r (from 1) of n stays until its answer is handed over: r - 1/2 of n steps, against n/2 at random.
     """
-    lost, taken = _grouped(values, weights, loss, np.ones_like(loss))
+    lost, taken = grouped(values, weights, loss, np.ones_like(loss))
     middle = taken.cumsum(-1) - taken / 2
     return np.asarray((lost * (taken.sum(-1, keepdims=True) / 2 - middle)).sum(-1))
-
-
-def _grouped(values: ArrayLike, weights: ArrayLike | None, *amounts: Floats) -> list[Floats]:
-    """The weighted amounts summed over groups of equal value, highest value first. Shapes (..., groups)."""
-    value = np.asarray(values, dtype=float)
-    shapes = {value.shape, *(amount.shape for amount in amounts)}
-    if len(shapes) > 1 or value.ndim != 1 or value.size == 0:
-        raise ConfigError(f"labels and values must be of one shape (n,), not {sorted(shapes)}")
-    if np.isnan(value).any() or any(np.isnan(amount).any() for amount in amounts):
-        raise ConfigError("a label or a value is not a number; leave its question out")
-    weight = np.ones(value.size) if weights is None else np.asarray(weights, dtype=float)
-    order = np.argsort(-value, kind="stable")
-    # Compared, not subtracted: infinity less infinity is no number.
-    starts = np.flatnonzero(np.concatenate(([True], value[order][1:] != value[order][:-1])))
-    drawn = weight[..., order]
-    return [np.add.reduceat(drawn * amount[order], starts, axis=-1) for amount in amounts]
-
-
-def _ratio(above: Floats, below: Floats) -> Floats:
-    """above / below; NaN where below is 0 (or rounding's trace of it, beside the sums of whole draws)."""
-    known = np.abs(below) > 1e-9
-    return np.asarray(np.divide(above, below, out=np.full(np.shape(above), np.nan), where=known))
-
-
-def _resamples(size: int, count: int, seed: int) -> Floats:
-    """How often each question is drawn. Shape (count, size)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(size, np.full(size, 1 / size), size=count).astype(float)
 
 
 def _bounds(drawn: Floats, confidence: float) -> tuple[float, float]:
     tail = (1 - confidence) / 2
     low, high = np.nanquantile(drawn, [tail, 1 - tail])
     return float(low), float(high)
-
-
-SCORES: dict[str, Callable[..., Floats]] = {"AUROC": auroc, "PRR": prr, "AP": average_precision}
-"""The scores by the name that a table gives them."""

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.quality import resampled, tie_groups
+from flarekit.eval import discrimination
 from flarekit.eval.statistics import Interval
 
 Floats = NDArray[np.float64]
@@ -139,20 +140,11 @@ def compared(measure: Callable[[Floats, Floats], Floats], ours: Floats, theirs: 
 
 
 def two_sided_p(differences: Floats) -> float:
-    """The bootstrap's p-value of a difference of zero: twice the share of draws on the rarer side, at most 1.
-
-    It is never below 2 / (draws + 1): that few draws cannot show less.
-    """
-    drawn = differences[1:][~np.isnan(differences[1:])]
-    rarer = min((drawn <= 0).sum(), (drawn >= 0).sum())
-    return float(min(1.0, 2 * (rarer + 1) / (len(drawn) + 1)))
+    """`discrimination.two_sided_p` of what follows the first value, which is that of the questions themselves."""
+    return discrimination.two_sided_p(differences[1:])
 
 
 def holm(p_values: Mapping[str, float], level: float = 0.05) -> dict[str, bool]:
-    """Which of several differences hold together (Holm 1979): the smallest p against level/m, the next /(m - 1), …."""
-    ordered = sorted(p_values, key=p_values.__getitem__)
-    holds: dict[str, bool] = {}
-    for place, name in enumerate(ordered):
-        before = all(holds.values())
-        holds[name] = before and p_values[name] <= level / (len(ordered) - place)
-    return {name: holds[name] for name in p_values}
+    """Which of several differences hold together, by Holm's correction."""
+    corrected = discrimination.holm(list(p_values.values()))
+    return {name: bool(p <= level) for name, p in zip(p_values, corrected, strict=True)}

@@ -154,13 +154,16 @@ class Session:
     def _during(self, read: Reading, end: int, last: bool = False) -> _Decision | None:
         """What a mid trigger decides of the draft that ends at `end` in the last segment.
 
-        An action that keeps the draft serves what comes after it: there is none after the `last` sentence.
+        An action that keeps the draft serves what comes after it: there is none after the `last` sentence, nor after
+        the one that gives the answer.
         """
         if not self._armed:
             return None
         for place, value in self._monitor.fired(read):
             rule = self.policy.rules[self._mid[place]]
-            if self._may_act(self._mid[place]) and not (last and rule.action.keep):
+            if rule.action.keep and read == "sentence" and (last or self._gives_answer(end)):
+                continue
+            if self._may_act(self._mid[place]):
                 return _Decision(self._mid[place], self._fire(rule, value, end - 1), end)
         return None
 
@@ -258,9 +261,13 @@ class Session:
 
     def _end_sentence(self, segment: Segment, end: int, last: bool = False) -> Committed | None:
         """A sentence is complete: commit it, unless a trigger fires on it."""
-        last = last or self.policy.prompt.ends_answer(self._sentence + text_of(segment.tokens[segment.kept : end]))
         self._decision = self._during("sentence", end, last)
         return None if self._decision else self._commit(segment, end)
+
+    def _gives_answer(self, end: int) -> bool:
+        """Whether the sentence whose draft ends at `end` in the last segment gives the answer."""
+        segment = self.trace.segments[-1]
+        return self.policy.prompt.ends_answer(self._sentence + text_of(segment.tokens[segment.kept : end]))
 
     def _is_calm(self, place: int, segment: Segment) -> bool:
         """Whether the strong engine, called by the rule at `place`, has written enough and is in no doubt itself."""

@@ -13,10 +13,11 @@ from run_directories import segment, trace, write_run
 from toy_outcomes import toy
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.outcomes import TARGETS, Outcomes, find_arm, label, split_arm
+from flarekit.escalation.outcomes import TARGETS, Outcomes, find_arm, label
 from flarekit.escalation.routers import train_router
 from flarekit.eval.dataset import Question
 from flarekit.eval.outcomes import read_answers, read_outcomes
+from flarekit.policies.base import split_arm
 from flarekit.tokens import text_of
 from flarekit.trace import Trace
 

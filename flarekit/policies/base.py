@@ -75,7 +75,7 @@ class Policy:
     @property
     def escalates(self) -> bool:
         """Whether it may need a strong engine."""
-        models = {_split_arm(arm)[0] for arm in self._arms}
+        models = {split_arm(arm)[0] for arm in self._arms}
         return len(models) > 1 or self._may("escalates", Escalate)
 
     @property
@@ -89,7 +89,7 @@ class Policy:
 
     def _may(self, what: str, action: type) -> bool:
         own = any(isinstance(rule.action, action) for rule in self.rules)
-        return own or any(getattr(parse_policy(_split_arm(arm)[2]), what) for arm in self._arms)
+        return own or any(getattr(parse_policy(split_arm(arm)[1]), what) for arm in self._arms)
 
 
 class Builder(Protocol):
@@ -155,8 +155,8 @@ def arm_policy(arm: str, weak: str, strong: str | None) -> Policy:
 
     `ConfigError` where neither engine serves that model.
     """
-    model, slash, spec = _split_arm(arm)
-    if not slash or model == weak:
+    model, spec = split_arm(arm)
+    if model in ("", weak):
         return parse_policy(spec)
     if model != strong:
         served = " and ".join(filter(None, (weak, strong)))
@@ -164,14 +164,14 @@ def arm_policy(arm: str, weak: str, strong: str | None) -> Policy:
     return parse_policy(f"{spec}{',' if ':' in spec else ':'}model=strong")
 
 
-def _split_arm(arm: str) -> tuple[str, str, str]:
-    """Model, slash and specification of an arm; the first two empty where it names no model.
+def split_arm(arm: str) -> tuple[str, str]:
+    """The model of an arm, empty where it names none, and the policy's specification.
 
-    A model's own name may hold a slash; a specification's first part, its policy's name, does not.
+    A model's own name may hold a slash, and so may a parameter; a policy's name does not.
     """
     head, colon, parameters = arm.partition(":")
-    model, slash, name = head.rpartition("/")
-    return model, slash, f"{name}{colon}{parameters}"
+    model, _, name = head.rpartition("/")
+    return model, f"{name}{colon}{parameters}"
 
 
 def _check(build: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
