@@ -62,7 +62,7 @@ class AskedRouter:
     fitted: Fitted
     name: str
     source: str
-    needs: str = "logprob_token_ids"
+    needs: str = "allowed_token_ids"
     high: float = 1.0
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:

@@ -97,7 +97,7 @@ class _PIK:
     name: str = "p-ik"
     high: float = 1.0
     source: str = "P(IK) by asking, after Kadavath et al. 2022, arXiv:2207.05221, section 5"
-    needs: str = "logprob_token_ids"
+    needs: str = "allowed_token_ids"
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         value, usage = await ask_yes_or_no(engine, know_prompt(question))

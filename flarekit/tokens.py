@@ -34,6 +34,12 @@ class Usage:
     estimated: bool = False
     """Whether `cached` is reckoned (`flarekit.prefix`), because the stream was closed before its usage was sent."""
 
+    def __add__(self, other: Usage) -> Usage:
+        """What both requests took together."""
+        cached = None if self.cached is None or other.cached is None else self.cached + other.cached
+        prompt, completion = self.prompt + other.prompt, self.completion + other.completion
+        return Usage(prompt, cached, completion, self.estimated or other.estimated)
+
 
 def text_of(tokens: Iterable[Token]) -> str:
     """The text of consecutive tokens."""

@@ -35,6 +35,8 @@ from flarekit.vllm_stream import VLLMStream
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses that a second try may mend."""
+MOST_LOGPROBS = 20
+"""The most log-probabilities a token that a vLLM server sends unless it was started with a `--max-logprobs`."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Retries are logged for those who listen; to nobody in particular they would be noise before the one line of an error.
@@ -170,31 +172,44 @@ class VLLMEngine:
             return [entry[str(token)]["logprob"] for token, entry in zip(prompt[1:], scored[1:], strict=True)]
 
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
-        """ln p of each token id in `choices` as the next token, by `logprob_token_ids`. Shape (len(choices),)."""
+        """ln p of each token id in `choices` as the next token. Shape (len(choices),).
+
+        One request tells the most likely tokens; a choice that is not among them is asked for by allowing nothing else,
+        which does not change the log-probability that is sent. (`logprob_token_ids` would do it in one request, but
+        vLLM 0.32 puts those ids in place of the most likely tokens of every other request in the same batch.)
+        """
+        found, usage = await self._next_token(prompt, logprobs=MOST_LOGPROBS)
+        for choice in choices:
+            if choice not in found:
+                forced, more = await self._next_token(prompt, logprobs=0, allowed_token_ids=[choice])
+                if choice not in forced:
+                    raise MissingCapability(
+                        f"{self.model} at {self.url} sends no log-probability of token {choice}: "
+                        "it does not know allowed_token_ids"
+                    )
+                found, usage = found | forced, usage + more
+        return [found[choice] for choice in choices], usage
+
+    async def _next_token(self, prompt: Sequence[int], **options: Any) -> tuple[dict[int, float], Usage]:
+        """ln p of likely next tokens by their ids, of the one that is generated at least."""
         body = {
             "model": self.model,
             "prompt": list(prompt),
             "max_tokens": 1,
             "temperature": 0,
-            "logprobs": len(choices),
-            "logprob_token_ids": list(choices),
             "return_tokens_as_token_ids": True,
+            **options,
             **self._extra,
         }
         response = await self._send("POST", "/v1/completions", body)
         with _understood(f"{self.url}/v1/completions"):
             answer = response.json()
-            found = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-            counted = answer["usage"]
+            logprobs, counted = answer["choices"][0]["logprobs"], answer["usage"]
+            # With `logprobs` 0 the server sends the generated token alone, and no list of likely ones.
+            told = (logprobs["top_logprobs"][0] or {}) | {logprobs["tokens"][0]: logprobs["token_logprobs"][0]}
             cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens")
             usage = Usage(counted["prompt_tokens"], cached, counted["completion_tokens"])
-            keys = [f"token_id:{choice}" for choice in choices]
-            if missing := [key for key in keys if key not in found]:
-                raise MissingCapability(
-                    f"{self.model} at {self.url} sends no log-probability of {missing[0]}: it does not know "
-                    "logprob_token_ids"
-                )
-            return [found[key] for key in keys], usage
+            return {int(key.removeprefix("token_id:")): value for key, value in told.items()}, usage
 
     async def get(self, path: str) -> httpx.Response:
         """A plain GET of the server, such as "/metrics"."""

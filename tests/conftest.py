@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def vllm_server() -> Iterator[TestServer]:
+def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
     if url := os.environ.get("FLAREKIT_TEST_ENGINE"):
         base = url.rstrip("/").removesuffix("/v1") + "/v1"
         models = httpx.get(f"{base}/models", trust_env=False).raise_for_status().json()["data"]
@@ -49,9 +49,12 @@ def vllm_server() -> Iterator[TestServer]:
         return
     if importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
-    with local_server(SMALL) as server:
+    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    with local_server(SMALL, log=log) as server:
         processes = psutil.Process(server.pid).children(recursive=True)
         yield TestServer(server.url, server.model, server.pid)
+        died = not all(process.is_running() for process in processes)
+    assert not died, "vLLM died during the tests:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-150:])
     # Here rather than in a test of its own, which would have to start one more server.
     assert len(processes) >= 2
     assert not [process for process in processes if process.is_running()], "vLLM left processes behind"

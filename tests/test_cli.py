@@ -292,7 +292,7 @@ def test_every_signal_is_listed_with_what_it_needs(flarekit: Flarekit) -> None:
     lines = flarekit("signals").out.splitlines()[1:]
     listed = {line.split()[0] for line in lines}
     assert {*PRE_SIGNALS, *SIGNALS, *POST_SIGNALS} <= listed
-    needs = ("logprobs", "prompt_logprobs", "logprob_token_ids", "seeded sampling", "the text alone", "nothing")
+    needs = ("logprobs", "prompt_logprobs", "allowed_token_ids", "seeded sampling", "the text alone", "nothing")
     assert all(any(need in line for need in needs) for line in lines)
 
 

@@ -364,24 +364,33 @@ async def test_a_prompt_beyond_the_context_is_not_even_sent(length: int) -> None
     assert not server.requests
 
 
-def chosen(**found: float) -> httpx.Response:
-    """What a server answers that was asked for the log-probabilities of chosen tokens."""
-    top = {f"token_id:{key.removeprefix('t')}": value for key, value in found.items()}
+def next_token(id_: int, **top: float) -> httpx.Response:
+    """What a server answers that generated the token `id_`, with the log-probabilities `top` of tokens such as t7."""
+    told = {f"token_id:{key.removeprefix('t')}": value for key, value in top.items()}
+    logprobs = {"tokens": [f"token_id:{id_}"], "token_logprobs": [told[f"token_id:{id_}"]], "top_logprobs": [told]}
     counted = {"prompt_tokens": 3, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 2}}
-    return httpx.Response(200, json={"choices": [{"logprobs": {"top_logprobs": [top]}}], "usage": counted})
+    return httpx.Response(200, json={"choices": [{"logprobs": logprobs}], "usage": counted})
 
 
 async def test_chosen_tokens_are_read_in_the_order_in_which_they_were_asked_for() -> None:
-    server = Server(chosen(t7=-0.5, t9=-2.0, t4=-9.0))
+    server = Server(next_token(7, t7=-0.5, t9=-2.0, t4=-9.0))
     async with engine(server) as tiny:
         assert await tiny.choose([1, 2, 3], [9, 7]) == ([-2.0, -0.5], Usage(3, 2, 1))
     body = json.loads(server.requests[0].content)
-    assert (body["logprob_token_ids"], body["logprobs"], body["max_tokens"]) == ([9, 7], 2, 1)
+    assert (body["logprobs"], body["max_tokens"]) == (20, 1)
 
 
-async def test_a_server_that_does_not_know_chosen_tokens_is_told_as_such() -> None:
-    async with engine(Server(chosen(t4=-0.5))) as tiny:
-        with pytest.raises(MissingCapability, match="does not know logprob_token_ids"):
+async def test_a_chosen_token_that_is_unlikely_is_asked_for_alone() -> None:
+    server = Server(next_token(7, t7=-0.5), next_token(9, t9=-12.0))
+    async with engine(server) as tiny:
+        assert await tiny.choose([1, 2, 3], [9, 7]) == ([-12.0, -0.5], Usage(6, 4, 2))
+    body = json.loads(server.requests[1].content)
+    assert (body["allowed_token_ids"], body["logprobs"], body["max_tokens"]) == ([9], 0, 1)
+
+
+async def test_a_server_that_does_not_know_allowed_tokens_is_told_as_such() -> None:
+    async with engine(Server(next_token(7, t7=-0.5), next_token(7, t7=-0.5))) as tiny:
+        with pytest.raises(MissingCapability, match="does not know allowed_token_ids"):
             await tiny.choose([1, 2, 3], [9, 7])
 
 
@@ -593,7 +602,25 @@ async def test_real_chosen_tokens_have_the_probabilities_that_the_stream_tells(v
         (likely, not_likely), counted = await real.choose(prompt, [token.id, unlikely])
     assert likely == pytest.approx(token.logprob, abs=1e-3)
     assert not_likely < likely
-    assert (counted.prompt, counted.completion) == (len(prompt), 1)
+    assert (counted.prompt, counted.completion) == (2 * len(prompt), 2)
+
+
+@pytest.mark.vllm
+async def test_streams_keep_their_log_probabilities_while_others_ask_for_chosen_tokens(vllm_server: TestServer) -> None:
+    """What one request asks for must not change what its neighbours in a batch are sent."""
+    async with VLLMEngine(vllm_server.url) as real:
+        prompt = await real.tokenize("Once upon a time there was")
+        banana = (await real.tokenize(" banana"))[-1]
+
+        async def streamed() -> list[Token]:
+            async with real.stream(prompt, max_tokens=40) as stream:
+                return [token async for token in stream]
+
+        alone = await streamed()
+        together, *_ = await asyncio.gather(streamed(), *(real.choose(prompt[:4], [banana]) for _ in range(8)))
+    assert [token.id for token in together] == [token.id for token in alone]
+    for one, other in zip(together, alone, strict=True):
+        assert one.top == pytest.approx(other.top, abs=1e-3)
 
 
 @pytest.mark.vllm
