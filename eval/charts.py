@@ -59,6 +59,7 @@ LOOKS = {
     "step-entropy": Look(_CRIMSON, "triangle-left"),
     "rolling-entropy": Look(_CRIMSON, "cross"),
     "iter-retgen": Look("#b865a0", "cross"),
+    "post-retrieve": Look(_OLIVE, "cross"),
     "cascade": Look(_OLIVE, "circle"),
     "automix": Look(_OLIVE, "square"),
     "vote-cascade": Look(_OLIVE, "diamond"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -15,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from flarekit.errors import DataError
 from flarekit.eval.dataset import Metric, Question
+from flarekit.eval.tokentable import read_tokens
 from flarekit.trace import Trace, read_trace
 
 T = TypeVar("T")
@@ -40,7 +42,8 @@ class Manifest(BaseModel):
     """What a comparison needs of a manifest; the rest is kept as it is, to be shown."""
 
     model_config = ConfigDict(extra="allow")
-    format: Literal[1]
+    format: Literal[1, 2]
+    """2: tokens stand in a table (`flarekit.eval.tokentable`) instead of in every trace."""
     dataset: RunDataset
     policies: list[str] = Field(default_factory=list)
     engines: dict[str, RunEngine | None]
@@ -83,8 +86,9 @@ def read_run(path: Path) -> RecordedRun:
     if not questions:
         raise DataError(f"{path / 'questions.jsonl'}: there is no question in it")
     traces: dict[str, dict[str, Trace]] = {}
+    table = read_tokens(path)
     for file in sorted((path / "traces").glob("*.jsonl")):
-        for number, trace in _records(file, read_trace):
+        for number, trace in _records(file, partial(read_trace, table=table)):
             arm = traces.setdefault(trace.policy, {})
             if trace.id not in questions:
                 raise DataError(f"{file}:{number}: question {trace.id!r} is not in questions.jsonl")
@@ -115,11 +119,13 @@ def _records(path: Path, parse: Callable[[bytes], T]) -> Iterator[tuple[int, T]]
     for number, line in enumerate(lines[:-1], start=1):  # what follows the last line end is unfinished
         try:
             yield number, parse(line)
-        except ValidationError as error:
+        except ValueError as error:
             raise DataError(f"{path}:{number}: {_reason(error)}") from error
 
 
-def _reason(error: ValidationError) -> str:
+def _reason(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else str(first["msg"])

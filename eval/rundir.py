@@ -1,4 +1,7 @@
-"""The directory of a run, while it is being written: append-only, locked, and never without what was finished."""
+"""The directory of a run, while it is being written: append-only, locked, and never without what was finished.
+
+Tokens are appended before the trace that refers to them, so that a kill in between leaves tokens that nobody needs.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from pydantic import TypeAdapter
 from flarekit.errors import RunError
 from flarekit.eval.dataset import Question
 from flarekit.eval.recorded import read_run
+from flarekit.eval.tokentable import NAME, TokenTable, read_tokens
 from flarekit.files import replace_file
 from flarekit.trace import Trace, write_trace
 
@@ -31,7 +35,8 @@ class RunDirectory:
         """(policy specification, question id) of every answer that is recorded."""
         self._manifest, self._questions = manifest, questions
         self._lock = FileLock(path / ".lock")
-        self._files: dict[str, int] = {}
+        self._files: dict[Path, int] = {}
+        self._table = TokenTable()
 
     def __enter__(self) -> Self:
         try:
@@ -56,28 +61,37 @@ class RunDirectory:
         self._lock.release()
 
     def append(self, trace: Trace) -> None:
-        """Record one finished answer, in one write."""
-        path = self.path / "traces" / f"{slug(trace.policy)}.jsonl"
-        line = write_trace(trace)
+        """Record one finished answer: its new tokens in one write, then itself in another."""
+        line = write_trace(trace, self._table.refer)
         try:
-            if trace.policy not in self._files:
-                self._files[trace.policy] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            file = self._files[trace.policy]
-            written = os.write(file, line)
-            if written < len(line):
+            self._write(self.path / NAME, self._table.pending)
+        except RunError:
+            self._table.forget()
+            raise
+        self._table.keep()
+        self._write(self.path / "traces" / f"{slug(trace.policy)}.jsonl", line)
+        self.done.add((trace.policy, trace.id))
+
+    def _write(self, path: Path, lines: bytes) -> None:
+        try:
+            if path not in self._files:
+                self._files[path] = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            file = self._files[path]
+            written = os.write(file, lines)
+            if written < len(lines):
                 # Other sessions may still finish, and must not append to half a line.
                 os.ftruncate(file, os.fstat(file).st_size - written)
         except OSError as error:
             raise self._failure(path, error) from error
-        if written < len(line):
+        if written < len(lines):
             raise RunError(f"{path}: the disk is full; what was finished is kept: make room and run again")
-        self.done.add((trace.policy, trace.id))
 
     def _continue_or_begin(self) -> None:
         manifest, questions = dict(self._manifest), list(self._questions)
         if (self.path / "manifest.json").exists():
-            for file in (self.path / "traces").glob("*.jsonl"):
+            for file in (*(self.path / "traces").glob("*.jsonl"), *self.path.glob(NAME)):
                 _drop_torn_line(file)
+            self._table = TokenTable(read_tokens(self.path))
             recorded = read_run(self.path)
             if key := recorded.manifest.differs(settings := manifest["settings"]):
                 before, now = recorded.manifest.settings[key], settings[key]
@@ -106,6 +120,13 @@ class RunDirectory:
 
     def _failure(self, path: Path, error: OSError) -> RunError:
         return RunError(f"{path}: cannot be written ({error.strerror}); what was finished is kept")
+
+
+def recorded_answers(path: Path) -> set[tuple[str, str]]:
+    """(policy specification, question id) of every answer that is recorded in `path`; none where there is no run."""
+    if not (path / "manifest.json").exists():
+        return set()
+    return {(policy, id_) for policy, arm in read_run(path).traces.items() for id_ in arm}
 
 
 def slug(spec: str) -> str:

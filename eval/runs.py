@@ -14,12 +14,15 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from flarekit.cached import Tally, cached
+from flarekit.completions import CompletionStore
 from flarekit.errors import ConfigError, DataError, FlarekitError, PromptTooLong, RunError
 from flarekit.eval.dataset import Dataset, Question
 from flarekit.eval.formats import load_dataset
@@ -28,11 +31,12 @@ from flarekit.eval.rundir import RunDirectory
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts import Prompt
 from flarekit.retrieval import Retriever
-from flarekit.retrievers import BM25Retriever, read_corpus
+from flarekit.retrievers import make_retriever, read_corpus
 from flarekit.session import Session
 from flarekit.trace import Trace
 from flarekit.vllm import VLLMEngine
 
+Job = tuple[Policy, Question]
 Finished = Callable[[Trace, float], None]
 """Told of every answer, and its F1, as it is recorded."""
 
@@ -52,10 +56,17 @@ class RunConfig(BaseModel):
     data: Path | None = None
     corpus: Path | None = None
     """Passages to search instead of the dataset's own pool."""
+    retriever: str = "bm25"
+    """How to search them (`flarekit.retrievers.make_retriever`), such as bm25:k1=1.2,b=0.75."""
+    cache: Path | None = None
+    """A store of completions (`flarekit.completions`), so that no model is asked twice."""
     limit: int | None = Field(default=None, ge=1)
     """Ask the first so many questions."""
     concurrency: int = Field(default=8, ge=1)
-    """Sessions at a time; a server answers a batch nearly as fast as one."""
+    """Sessions at a time; a server answers a batch nearly as fast as one.
+
+    With a cache, questions at a time: the policies of one take turns, since each finds what those before it asked.
+    """
     answer_tokens: int = Field(default=Budget().answer, ge=1)
     total_tokens: int = Field(default=Budget().total, ge=1)
 
@@ -84,30 +95,31 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
 async def run(
     config: RunConfig, started: Callable[[int, int], None] | None = None, finished: Finished | None = None
-) -> None:
-    """Carry a run out, or finish one that was interrupted.
+) -> Tally:
+    """Carry a run out, or finish one that was interrupted; gives what a cache spared, nothing where there is none.
 
     `started` is told how many answers there will be and how many exist already. Questions whose prompt is too long
     for the model are left out and reported by a `RunError` at the end; any other failure ends the run at once, with
     everything that was answered kept.
     """
-    budget = Budget(config.answer_tokens, config.total_tokens)
-    # By their canonical specification: "rag" and "rag:k=3" are one policy.
-    named = {policy.spec: policy for policy in map(parse_policy, config.policies)}
-    policies = [with_settings(policy, budget=budget) for policy in named.values()]
+    policies = planned_policies(config)
     needs_strong = [policy.spec for policy in policies if policy.escalates]
     if needs_strong and config.strong is None:
         raise ConfigError(f"policy {needs_strong[0]} needs a strong engine: give its URL with --strong")
     dataset = load_dataset(config.dataset, config.data)
     if config.corpus is not None:
         dataset = replace(dataset, corpus=read_corpus(config.corpus))
-    retriever = BM25Retriever(dataset.corpus)
+    retriever = make_retriever(config.retriever, dataset.corpus)
     questions = dataset.questions[: config.limit]
     async with AsyncExitStack() as stack:
         weak = await stack.enter_async_context(VLLMEngine(config.engine, config.model))
         strong = VLLMEngine(config.strong, config.strong_model) if config.strong else None
         if strong:
             await stack.enter_async_context(strong)
+        tally = Tally()
+        store = stack.enter_context(CompletionStore(config.cache)) if config.cache else None
+        weak_asked = await cached(weak, store, tally) if store else weak
+        strong_asked = await cached(strong, store, tally) if store and strong else strong
         manifest = await _manifest(config, dataset, retriever, policies, weak, strong)
         with RunDirectory(config.out, manifest, questions) as directory:
             jobs = [(p, q) for q in questions for p in policies if (p.spec, q.id) not in directory.done]
@@ -116,12 +128,13 @@ async def run(
                 started(total, total - len(jobs))
 
             # What one policy has read must not make another one's reading cheaper.
-            caches = {
-                policy.spec: (weak.salted(policy.spec), strong and strong.salted(policy.spec)) for policy in policies
+            engines = {
+                policy.spec: (weak_asked.salted(policy.spec), strong_asked and strong_asked.salted(policy.spec))
+                for policy in policies
             }
 
             async def answer(policy: Policy, question: Question) -> None:
-                own_weak, own_strong = caches[policy.spec]
+                own_weak, own_strong = engines[policy.spec]
                 session = Session(
                     policy, question.text, weak=own_weak, strong=own_strong, retriever=retriever, id=question.id
                 )
@@ -130,29 +143,44 @@ async def run(
                 if finished:
                     finished(trace, f1(trace.answer, question.answers, dataset.metric))
 
-            await _work(jobs, answer, config.concurrency)
+            turns = (
+                [list(turn) for _, turn in groupby(jobs, key=lambda job: job[1].id)] if store else [[j] for j in jobs]
+            )
+            await _work(turns, answer, config.concurrency)
+        if store and store.failure:
+            raise RunError(f"all answers are recorded, but the cache is not complete: {store.failure}")
+        return tally
 
 
-async def _work(jobs: Sequence[tuple[Policy, Question]], answer: Callable[..., Any], concurrency: int) -> None:
-    """Answer all jobs, `concurrency` at a time."""
-    queue: Iterator[tuple[Policy, Question]] = iter(jobs)
+def planned_policies(config: RunConfig) -> list[Policy]:
+    """The policies of a run, each once: "rag" and "rag:k=3" are one."""
+    budget = Budget(config.answer_tokens, config.total_tokens)
+    named = {policy.spec: policy for policy in map(parse_policy, config.policies)}
+    return [with_settings(policy, budget=budget) for policy in named.values()]
+
+
+async def _work(turns: Sequence[Sequence[Job]], answer: Callable[..., Any], concurrency: int) -> None:
+    """Answer all jobs, `concurrency` turns at a time and those of one turn one after the other."""
+    queue: Iterator[Sequence[Job]] = iter(turns)
     too_long: list[str] = []
 
     async def worker() -> None:
-        for policy, question in queue:
-            try:
-                await answer(policy, question)
-            except PromptTooLong as error:
-                too_long.append(f"{policy.spec}, question {question.id}: {error}")
+        for turn in queue:
+            for policy, question in turn:
+                try:
+                    await answer(policy, question)
+                except PromptTooLong as error:
+                    too_long.append(f"{policy.spec}, question {question.id}: {error}")
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(concurrency, len(jobs))):
+            for _ in range(min(concurrency, len(turns))):
                 group.create_task(worker())
     except* FlarekitError as failures:
         raise failures.exceptions[0] from None
     if too_long:
-        raise RunError(f"{len(too_long)} of {len(jobs)} answers are missing, the others are recorded: {too_long[0]}")
+        total = sum(map(len, turns))
+        raise RunError(f"{len(too_long)} of {total} answers are missing, the others are recorded: {too_long[0]}")
 
 
 async def _manifest(
@@ -167,7 +195,7 @@ async def _manifest(
     first = policies[0]
     engines = {"weak": await _describe(weak)} | ({"strong": await _describe(strong)} if strong else {})
     return {
-        "format": 1,
+        "format": 2,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": {
             "name": dataset.name,
@@ -192,6 +220,7 @@ async def _manifest(
         },
         "prompt": Prompt().render("{question}"),
         "concurrency": config.concurrency,
+        "cache": config.cache and config.cache.name,
         "versions": {
             "flarekit": version("flarekit"),
             "vllm": engines["weak"]["vllm"],

@@ -24,7 +24,8 @@ async def generate(
 ) -> Segment:
     """A stream, read to its end or to that of the first sentence that `ends` it; `options` are `Engine.stream`'s.
 
-    The segment's `kept` is where that sentence ends; what comes after was generated before that could be seen.
+    The segment's `kept` is where that sentence ends; what comes after was generated before that could be seen. Its
+    `seconds` are those that replayed tokens once took, for the caller to add its own.
     """
     segment, sentences, start = Segment(role), SentenceSplitter(), 0
     tokens = segment.tokens
@@ -39,6 +40,7 @@ async def generate(
         segment.finish, usage = stream.finish, stream.usage
     segment.kept = segment.kept or len(tokens)
     segment.prompt_tokens, segment.cached_tokens, segment.cached_estimated = usage.prompt, usage.cached, usage.estimated
+    segment.replayed, segment.seconds = usage.replayed, usage.spared
     return segment
 
 

@@ -228,9 +228,13 @@ class Session:
                 if self._decision or self._answered or self._returns:
                     break
             segment.finish, usage = stream.finish, stream.usage
+        self._pass(usage.spared)
+        if usage.replayed:
+            segment.first_token = None
         segment.seconds = self._now() - segment.at
         segment.prompt_tokens = usage.prompt
         segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
+        segment.replayed = usage.replayed
         if not (self._decision or self._answered or self._returns):
             if committed := self._end_sentence(segment, len(segment.tokens), last=True):
                 yield committed
@@ -391,6 +395,7 @@ class Session:
             temperature=action.temperature,
             limit=self.policy.budget.answer,
         )
+        self._pass(max(segment.seconds for segment in segments))
         self._votes[action.temperature] = answers_of(segments, form)
         winner, _ = majority(same_words(self._votes[action.temperature]))
         for place, segment in enumerate(segments):
@@ -409,6 +414,7 @@ class Session:
         answer = self._text().strip()
         ids = await engine.tokenize(form.criticise(self.trace.question, answer, self._passages))
         segment = await generate(engine, ids, self._role, max_tokens=form.max_criticism_tokens, stop=form.stop)
+        self._pass(segment.seconds)
         segment.at, segment.seconds, segment.kept = began, self._now() - began, 0
         self._generated += len(segment.tokens)
         self._notes = [f"Earlier answer: {answer}", f"Criticism of it: {text_of(segment.tokens).strip()}"]
@@ -460,3 +466,7 @@ class Session:
 
     def _now(self) -> float:
         return perf_counter() - self._began
+
+    def _pass(self, seconds: float) -> None:
+        """Let the time pass that replayed tokens took when they were generated."""
+        self._began -= seconds

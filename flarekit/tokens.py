@@ -33,12 +33,22 @@ class Usage:
     completion: int
     estimated: bool = False
     """Whether `cached` is reckoned (`flarekit.prefix`), because the stream was closed before its usage was sent."""
+    replayed: int = 0
+    """Part of `completion` that a store of completions told again (`flarekit.cached`)."""
+    spared: float = 0.0
+    """Seconds that those took when they were generated."""
 
     def __add__(self, other: Usage) -> Usage:
         """What both requests took together."""
         cached = None if self.cached is None or other.cached is None else self.cached + other.cached
-        prompt, completion = self.prompt + other.prompt, self.completion + other.completion
-        return Usage(prompt, cached, completion, self.estimated or other.estimated)
+        return Usage(
+            self.prompt + other.prompt,
+            cached,
+            self.completion + other.completion,
+            self.estimated or other.estimated,
+            self.replayed + other.replayed,
+            self.spared + other.spared,
+        )
 
 
 def text_of(tokens: Iterable[Token]) -> str:

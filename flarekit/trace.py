@@ -6,10 +6,11 @@ is one line of JSON; `read_trace` and `write_trace` are the only code that knows
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
+import orjson
 from pydantic import Field, TypeAdapter
 
 from flarekit.engine import Finish
@@ -103,6 +104,8 @@ class Segment:
     cached_tokens: int | None = None
     cached_estimated: bool = False
     """See `tokens.Usage.estimated`."""
+    replayed: int = 0
+    """How many of the tokens a store of completions told again; `seconds` holds the time that they took at first."""
     at: float = 0.0
     first_token: float | None = None
     """Seconds from the request to its first token."""
@@ -224,13 +227,37 @@ def _count(costs: Costs, role: Role, prompt: int, cached: int | None, generated:
 
 
 _ADAPTER = TypeAdapter(Trace)
+Spans = Sequence[tuple[int, int]]
+"""Tokens as ranges of a table that many traces share: (first place, how many), one after the other."""
 
 
-def write_trace(trace: Trace) -> bytes:
-    """One line of JSON, with its line end."""
-    return _ADAPTER.dump_json(trace) + b"\n"
+def write_trace(trace: Trace, refer: Callable[[Sequence[Token]], Spans] | None = None) -> bytes:
+    """One line of JSON, with its line end.
+
+    With `refer`, tokens are written as the `Spans` that it gives for them: alternatives make up nearly all of a trace,
+    and policies that differ in a threshold have most of their tokens in common.
+    """
+    if refer is None:
+        return _ADAPTER.dump_json(trace) + b"\n"
+    bare = [replace(event, tokens=[]) if isinstance(event, Segment) else event for event in trace.events]
+    written = orjson.loads(_ADAPTER.dump_json(replace(trace, events=bare)))
+    for event, fields in zip(trace.events, written["events"], strict=True):
+        if isinstance(event, Segment):
+            fields["spans"] = refer(event.tokens)
+    return orjson.dumps(written, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def read_trace(line: bytes | str) -> Trace:
-    """The trace of one line; a `ValueError` (pydantic's) where it is none."""
-    return _ADAPTER.validate_json(line)
+def read_trace(line: bytes, table: Sequence[Token] = ()) -> Trace:
+    """The trace of one line, whose spans are ranges of `table`; a `ValueError` (pydantic's too) where it is none."""
+    trace = _ADAPTER.validate_json(line)
+    if b'"spans"' in line:
+        for event, fields in zip(trace.events, orjson.loads(line)["events"], strict=True):
+            if isinstance(event, Segment):
+                event.tokens = [token for start, count in fields["spans"] for token in _range(table, start, count)]
+    return trace
+
+
+def _range(table: Sequence[Token], start: int, count: int) -> Sequence[Token]:
+    if not 0 <= start <= start + count <= len(table):
+        raise ValueError(f"refers to token {start + count - 1} of a table of {len(table)}")
+    return table[start : start + count]

@@ -110,10 +110,24 @@ class VLLMEngine:
         Policies that are compared must not find what another one has just read: whoever asks second would seem cheap.
         """
         other = copy.copy(self)
-        other._prefixes = self._prefixes and self._prefixes.empty()
+        other._prefixes = self.empty_prefixes()
         digest = hashlib.sha256(salt.encode()).hexdigest()  # vLLM refuses some characters in a salt
         other._extra = {**self._extra, "cache_salt": digest}
         return other
+
+    def empty_prefixes(self) -> PrefixCache | None:
+        """A model of the server's prefix cache with nothing in it; None where the server tells nothing of its own."""
+        return self._prefixes and self._prefixes.empty()
+
+    def room(self, prompt: Sequence[int]) -> int:
+        """How many tokens fit after `prompt`, at least 1; `PromptTooLong` where none do."""
+        room = self.max_model_len - len(prompt)
+        if room < 1:
+            raise PromptTooLong(
+                f"{self.model} at {self.url}: the prompt has {len(prompt)} tokens and the context holds "
+                f"{self.max_model_len}; retrieve fewer or shorter passages, or raise the server's --max-model-len"
+            )
+        return room
 
     async def tokenize(self, text: str) -> list[int]:
         """The ids of `text`, by the server's own tokenizer."""
@@ -134,16 +148,10 @@ class VLLMEngine:
         seed: int | None = None,
     ) -> AsyncIterator[VLLMStream]:
         """Continue `prompt`; leaving the context closes the connection, which stops the server."""
-        room = self.max_model_len - len(prompt)
-        if room < 1:
-            raise PromptTooLong(
-                f"{self.model} at {self.url}: the prompt has {len(prompt)} tokens and the context holds "
-                f"{self.max_model_len}; retrieve fewer or shorter passages, or raise the server's --max-model-len"
-            )
         body = {
             "model": self.model,
             "prompt": list(prompt),
-            "max_tokens": min(max_tokens, room),
+            "max_tokens": min(max_tokens, self.room(prompt)),
             "temperature": temperature,
             "stop": list(stop),
             "stream": True,

@@ -1,7 +1,7 @@
-"""What tests share: one vLLM server for the whole session, the shared data, and a browser. The slow ones run last.
+"""What tests share: the program, one vLLM server for the whole session, the shared data, and a browser.
 
-Each of the three is skipped, with its reason, where it is not there. `FLAREKIT_TEST_ENGINE=URL` tests against a server
-that already runs instead of starting one.
+The slow ones run last. Each of the last three is skipped, with its reason, where it is not there.
+`FLAREKIT_TEST_ENGINE=URL` tests against a server that already runs instead of starting one.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+import stamina
 from hypothesis import settings
 
+from flarekit.cli import main
 from flarekit.launch import local_server
 
 SMALL = "smollm2-135m"
@@ -34,6 +37,42 @@ class TestServer:
     url: str
     model: str
     pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def complaint(self) -> str:
+        """What is said of bad input: the one line that begins with the program's name, below any progress."""
+        said = self.err.splitlines()
+        assert "Traceback" not in self.err
+        assert [line for line in said if line.startswith("flarekit: ")] == said[-1:], self.err
+        return said[-1].removeprefix("flarekit: ")
+
+
+Flarekit = Callable[..., Ended]
+
+
+@pytest.fixture
+def flarekit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Flarekit]:
+    """The program, run in this process without the waits between its retries."""
+
+    def run(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["flarekit", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = int(end.code or 0)
+        return Ended(status, *capsys.readouterr())
+
+    monkeypatch.setenv("COLUMNS", "300")  # so that no table is wrapped
+    with stamina.set_testing(True, attempts=2):
+        yield run
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,16 +9,13 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
-from conftest import TestServer
+from conftest import Ended, Flarekit, TestServer
 from scripted_vllm import Body, Refusal, ScriptedVLLM, chunk, complete, events, usage
 
-from flarekit.cli import main
 from flarekit.escalation import KINDS
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.recorded import read_run
@@ -30,42 +27,6 @@ from flarekit.trace import read_trace
 
 NOWHERE = "http://127.0.0.1:9"
 """The discard port, where nothing listens."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    status: int
-    out: str
-    err: str
-
-    @property
-    def complaint(self) -> str:
-        """What is said of bad input: the one line that begins with the program's name, below any progress."""
-        said = self.err.splitlines()
-        assert "Traceback" not in self.err
-        assert [line for line in said if line.startswith("flarekit: ")] == said[-1:], self.err
-        return said[-1].removeprefix("flarekit: ")
-
-
-Flarekit = Callable[..., Ended]
-
-
-@pytest.fixture
-def flarekit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Flarekit]:
-    """The program, run in this process without the waits between its retries."""
-
-    def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["flarekit", *map(str, arguments)])
-        try:
-            main()
-            status = 0
-        except SystemExit as end:
-            status = int(end.code or 0)
-        return Ended(status, *capsys.readouterr())
-
-    monkeypatch.setenv("COLUMNS", "300")  # so that no table is wrapped
-    with stamina.set_testing(True, attempts=2):
-        yield run
 
 
 def process(*arguments: object) -> Ended:
@@ -349,7 +310,7 @@ def test_ask_streams_the_answer_and_tells_the_rest_aside(
 def test_ask_in_json_prints_one_trace_and_nothing_else(vllm_server: TestServer, corpus: Path) -> None:
     ended = process(*ASK, "--corpus", corpus, "--engine", vllm_server.url, "--json")
     assert (ended.status, ended.err) == (0, "")
-    trace = read_trace(ended.out)
+    trace = read_trace(ended.out.encode())
     assert (trace.policy, trace.question) == ("flare", "Who wrote Emma?")
     assert trace.text
     assert trace.costs().retrievals >= 1

@@ -387,7 +387,7 @@ async def test_what_was_finished_before_files_may_not_grow_any_more_is_kept(tmp_
     alone = {"policies": ["closed-book"], "limit": 12}
     with ScriptedVLLM() as server:
         await ask(server, tmp_path / "undisturbed", **alone)
-        with file_size_limit(25_000), pytest.raises(RunError) as error:
+        with file_size_limit(6_000), pytest.raises(RunError) as error:
             await ask(server, tmp_path / "run", **alone)
         assert "what was finished is kept" in one_line(error)
         answered = lines(tmp_path / "run")
@@ -409,10 +409,10 @@ def test_a_line_that_does_not_fit_leaves_no_half_of_itself(tmp_path: Path) -> No
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
+    """A file system of 36 kB."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=36k", "tmpfs", str(place)]
     if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("file systems may not be mounted here")
     yield place
@@ -442,7 +442,7 @@ async def test_a_run_on_a_full_disk_is_finished_once_there_is_room(tmp_path: Pat
 
 async def test_a_run_can_begin_where_the_disk_was_full_at_first(disk: Path) -> None:
     filler = disk / "filler"
-    filler.write_bytes(bytes(64 * 1024))
+    filler.write_bytes(bytes(36 * 1024))
     with ScriptedVLLM() as server:
         with pytest.raises(RunError, match="cannot be written"):
             await ask(server, disk / "run", limit=1)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import get_args
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flarekit.engine import Finish
+from flarekit.eval.tokentable import TokenTable
 from flarekit.retrieval import Hit, Passage
 from flarekit.tokens import Token
 from flarekit.trace import (
@@ -119,10 +121,29 @@ def test_what_a_server_did_not_count_as_cached_counts_as_read() -> None:
 @pytest.mark.parametrize("line", ["", "{}", "[1]", '{"id": "q"', '{"id": "q", "policy": "rag", "question": 3}'])
 def test_a_line_that_is_no_trace_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="validation error"):
-        read_trace(line)
+        read_trace(line.encode())
 
 
 def test_an_event_of_an_unknown_kind_is_refused() -> None:
     line = write_trace(Trace("q", "rag", "?", events=[HandedOver("weak", "strong", "")]))
     with pytest.raises(ValueError, match="validation error"):
         read_trace(line.replace(b"handed-over", b"handed-back"))
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=12), max_size=6))
+def test_traces_that_share_a_table_of_tokens_are_read_back_as_they_were(drafts: list[list[str]]) -> None:
+    tokens = {text: Token(text, ord(text), -0.5, {text: -0.5, "~": -2.25}) for text in "abcdef"}
+    traces = [Trace("q", "rag", "Who?", events=[Segment("weak", [tokens[text] for text in draft])]) for draft in drafts]
+    table = TokenTable()
+    lines = [write_trace(trace, table.refer) for trace in traces]
+    stored = [Token(*orjson.loads(line)) for line in table.pending.splitlines()]
+    assert len(stored) == len(set("".join(map("".join, drafts)))), "each token is stored once"
+    assert [read_trace(line, stored) for line in lines] == traces
+
+
+def test_a_trace_that_refers_beyond_the_table_is_an_error() -> None:
+    token = Token("a", 97, -0.5, {"a": -0.5})
+    line = write_trace(Trace("q", "rag", "Who?", events=[Segment("weak", [token] * 3)]), lambda tokens: [(0, 3)])
+    assert read_trace(line, [token] * 3).segments[0].tokens == [token] * 3
+    with pytest.raises(ValueError, match="refers to token 2 of a table of 1"):
+        read_trace(line, [token])

@@ -19,6 +19,7 @@ from flarekit.cli.doctor import doctor
 from flarekit.cli.policies import policies, signals
 from flarekit.cli.router import app as router
 from flarekit.cli.run import run
+from flarekit.cli.sweep import sweep
 from flarekit.cli.vllm import vllm
 from flarekit.cli.world import world
 from flarekit.errors import FlarekitError
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, compare, calibrate, policies, signals, doctor, vllm, world, demo):
+for command in (ask, run, sweep, compare, calibrate, policies, signals, doctor, vllm, world, demo):
     app.command()(command)
 app.add_typer(router, name="router")
 

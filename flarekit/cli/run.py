@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from flarekit.cached import Tally
 from flarekit.eval import runs
 from flarekit.trace import Trace
 
@@ -22,6 +23,10 @@ def run(
     dataset: Annotated[str | None, typer.Option(help="hotpotqa, 2wikimultihopqa, musique or world.")] = None,
     data: Annotated[Path | None, typer.Option(help="The dataset's file in its official format.")] = None,
     corpus: Annotated[Path | None, typer.Option(help="Other passages to search, JSONL of id, title, text.")] = None,
+    retriever: Annotated[str | None, typer.Option(help="How to search, such as bm25:k1=1.2,b=0.75.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="A file to keep completions in, so that no model is asked twice.")
+    ] = None,
     engine: Annotated[str | None, typer.Option(help="URL of the vLLM server that answers.")] = None,
     model: Annotated[str | None, typer.Option(help="Its model, where it serves several.")] = None,
     strong: Annotated[str | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
@@ -38,6 +43,8 @@ def run(
         "dataset": dataset,
         "data": data,
         "corpus": corpus,
+        "retriever": retriever,
+        "cache": cache,
         "engine": engine,
         "model": model,
         "strong": strong,
@@ -57,7 +64,17 @@ def execute(settings: dict[str, object]) -> None:
     """Carry out the run that `settings` describe, with a progress bar."""
     config = runs.make_config(settings)
     with RunProgress() as progress:
-        asyncio.run(runs.run(config, progress.started, progress.finished))
+        tally = asyncio.run(runs.run(config, progress.started, progress.finished))
+    if config.cache:
+        typer.echo(spared(tally), err=True)
+
+
+def spared(tally: Tally) -> str:
+    """What the engines did and what the cache spared them, in a sentence."""
+    return (
+        f"The engines generated {tally.generated:,} tokens in {tally.asked:,} requests; "
+        f"{tally.replayed:,} tokens came from the cache."
+    )
 
 
 class RunProgress:

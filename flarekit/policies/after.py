@@ -1,14 +1,25 @@
-"""Policies that decide after generation whether the weak model's finished answer will do: cascades."""
+"""Policies that decide after generation whether the finished answer will do: cascades, and looking up afterwards."""
 
 from __future__ import annotations
 
-from flarekit.actions import Escalate, Vote
+from flarekit.actions import Escalate, Retrieve, Vote, question_query
 from flarekit.judgements import POST_SIGNALS, find_post_signal
-from flarekit.policies.base import Amount, Count, Probability, Rule, policy
+from flarekit.policies.base import Amount, Count, K, Probability, Rule, policy
 from flarekit.signals import find_signal
 from flarekit.triggers import Trigger, always
 
 _STRONG = "≤ 1 strong answer"
+
+
+@policy("post-retrieve", cost="≤ 1 look-up and a second answer")
+def post_retrieve(
+    *, signal: str = "mean-logprob", threshold: Amount = 0.5, words_only: bool = False, samples: Count = 5, k: Count = K
+) -> tuple[Rule, ...]:
+    """Let the model finish without passages, and retrieve with the question and answer anew if the answer is in doubt.
+
+    The post-generation twin of `pre-retrieve` and `mid-retrieve`: it has seen the most and throws away the most.
+    """
+    return (Rule(_after(signal, threshold, words_only, samples), Retrieve(question_query, k, restart=True)),)
 
 
 @policy("cascade", paper="FrugalGPT, Chen et al. 2023, arXiv:2305.05176", cost=_STRONG)
@@ -20,10 +31,7 @@ def cascade(
     The paper learns a scorer of answers; here the answer's own uncertainty decides, without training: the default is
     its mean surprisal in nats a token. `signal` may also be one that asks the model again, with `samples` samples.
     """
-    if signal in POST_SIGNALS:
-        return (Rule(Trigger(find_post_signal(signal, samples=samples), threshold, "post"), Escalate(restart=True)),)
-    doubt = Trigger(find_signal(signal, "answer", words_only), threshold, "post")
-    return (Rule(doubt, Escalate(restart=True)),)
+    return (Rule(_after(signal, threshold, words_only, samples), Escalate(restart=True)),)
 
 
 @policy("automix", paper="Madaan et al. 2023, arXiv:2310.12963", cost=f"k short judgements; {_STRONG}")
@@ -62,3 +70,9 @@ def semantic_entropy(
     """
     meanings = find_post_signal("semantic-entropy", samples=samples, temperature=temperature, grouping=grouping)
     return (Rule(Trigger(meanings, threshold, "post"), Escalate(restart=True)),)
+
+
+def _after(signal: str, threshold: float, words_only: bool, samples: int) -> Trigger:
+    if signal in POST_SIGNALS:
+        return Trigger(find_post_signal(signal, samples=samples), threshold, "post")
+    return Trigger(find_signal(signal, "answer", words_only), threshold, "post")
