@@ -327,6 +327,13 @@ async def test_self_consistency_takes_the_commonest_answer_and_pays_for_all() ->
     assert (costs.generated_tokens, costs.discarded_tokens) == (19, 13)
 
 
+async def test_samples_may_be_drawn_with_passages_in_the_prompt() -> None:
+    engine = ScriptedEngine(OSLO, REUS, REUS)
+    trace = await ask("self-consistency:samples=3,k=1", engine, retriever=finds("Emma"))
+    assert (trace.answer, trace.costs().retrievals) == ("Reus", 1)
+    assert all("Emma" in prompt for prompt in engine.prompts)
+
+
 async def test_votes_differ_in_more_than_case_and_articles() -> None:
     assert same_words(["The Danube", "danube.", "a Danube river"]) == [0, 0, 2]
     assert majority([0, 1, 1, 0, 2]) == (0, 0.4)  # the earlier of a tie

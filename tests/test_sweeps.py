@@ -179,6 +179,10 @@ def test_the_command_prints_its_plan_and_carries_it_out(flarekit: Flarekit, tmp_
         assert ended.status == 0
         assert "tokens came from the cache" in ended.err
         assert flarekit("compare", str(tmp_path / "run")).status == 0
+        asked = len(server.completions)
+        assert flarekit("sweep", str(tmp_path / "experiment.yaml"), "--no-cache", "--out", tmp_path / "own").status == 0
+        assert len(server.completions) - asked > asked
+    assert told(tmp_path / "own") == told(tmp_path / "run")
 
 
 @pytest.mark.parametrize("text", ["arms: [flair]", "arms: [", "- x", "arms: [rag]"])

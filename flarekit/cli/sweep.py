@@ -19,6 +19,9 @@ from flarekit.eval.runs import read_settings
 def sweep(
     experiment: Annotated[Path, typer.Argument(help="The experiment as a YAML file.")],
     plan_only: Annotated[bool, typer.Option("--plan", help="Print the plan and stop.")] = False,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Ask for every arm anew, to check on the cache.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Ask the first N questions.")] = None,
     concurrency: Annotated[int | None, typer.Option(help="Questions at a time.")] = None,
     engine: Annotated[str | None, typer.Option(help="URL of the vLLM server that answers.")] = None,
@@ -28,16 +31,16 @@ def sweep(
 ) -> None:
     """Run a grid of policies, signals, thresholds, moments, retrievers and models, asking no model twice."""
     given = {"limit": limit, "concurrency": concurrency, "engine": engine, "strong": strong, "data": data, "out": out}
-    configs = sweeps.make_sweep(
-        read_settings(experiment) | {key: value for key, value in given.items() if value is not None}
-    )
+    settings = read_settings(experiment) | {key: value for key, value in given.items() if value is not None}
+    configs = sweeps.make_sweep(settings | ({"cache": None} if no_cache else {}))
     plans = sweeps.plan(configs)
     _print_plan(plans, Console(stderr=not plan_only))
     if plan_only:
         return
     with RunProgress() as progress:
         tally = asyncio.run(sweeps.sweep(configs, progress.started, progress.finished))
-    typer.echo(spared(tally), err=True)
+    if not no_cache:
+        typer.echo(spared(tally), err=True)
     typer.echo(f"compare with: flarekit compare {shlex.join(str(config.out) for config in configs)}", err=True)
 
 
@@ -47,5 +50,5 @@ def _print_plan(plans: list[sweeps.Plan], console: Console) -> None:
         table.add_column(heading, justify="left" if heading in ("run", "cache") else "right", overflow="fold")
     for one in plans:
         counts = (one.questions, one.policies, one.sessions, one.most_tokens)
-        table.add_row(str(one.config.out), *(f"{count:,}" for count in counts), str(one.config.cache))
+        table.add_row(str(one.config.out), *(f"{count:,}" for count in counts), str(one.config.cache or "none"))
     console.print(table)

@@ -22,6 +22,7 @@ from flarekit.triggers import Trigger
 Probability = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
+Number = Annotated[int, Field(ge=0)]
 Engines = Literal["weak", "strong"]
 
 K = 3

@@ -10,7 +10,7 @@ from typing import Literal
 
 from flarekit.actions import Escalate, Retrieve, Revise, Vote, Watch, question_query
 from flarekit.judgements import POST_SIGNALS
-from flarekit.policies.base import Count, Engines, K, Policy, Probability, Rule, policy
+from flarekit.policies.base import Count, Engines, K, Number, Policy, Probability, Rule, policy
 from flarekit.probes import PRE_SIGNALS
 from flarekit.prompts import DIRECT_EXEMPLARS, DIRECT_INSTRUCTION, ROLES, Prompt
 from flarekit.triggers import NEVER, Trigger, always
@@ -45,14 +45,15 @@ def strong() -> tuple[Rule, ...]:
 
 @policy("self-consistency", paper="Wang et al. 2022, arXiv:2203.11171", cost="n answers instead of one")
 def self_consistency(
-    *, samples: Count = 5, temperature: Probability = 0.7, role: RoleName = "", model: Engines = "weak"
+    *, samples: Count = 5, temperature: Probability = 0.7, role: RoleName = "", model: Engines = "weak", k: Number = 0
 ) -> Policy:
-    """Sample several answers and take the one that most of them give (section 2).
+    """Sample several answers and take the one that most of them give (section 2), of `k` passages if any.
 
     The paper samples 40 paths at a temperature of .5 to .7 from large models; here 5, since each costs an answer.
     Ties go to the answer that was sampled first.
     """
-    return Policy(rules=(*_on(model), Rule(always("pre"), Vote(samples, temperature))), prompt=_as(role))
+    look_up = (Rule(always("pre"), Retrieve(question_query, k)),) if k else ()
+    return Policy(rules=(*_on(model), *look_up, Rule(always("pre"), Vote(samples, temperature))), prompt=_as(role))
 
 
 @policy("critic", paper="Madaan et al. 2023, arXiv:2303.17651", cost="an answer and a criticism more a round")

@@ -1,0 +1,139 @@
+"""One budget split between retrieval and computing: on arms whose best mixture is known beforehand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_directories import retrieved, segment, trace, write_run
+
+from flarekit.errors import ConfigError
+from flarekit.escalation.costs import Prices
+from flarekit.eval.budgets import SPLITS, Spending, budgets_of, spending, split, split_rows
+from flarekit.eval.compare import load_runs
+from flarekit.eval.dataset import Question
+
+HALF = np.arange(200) % 2 == 0
+
+
+def made(scores: dict[str, tuple[np.ndarray, float, float]]) -> Spending:
+    """Arms as name: (score of every question, price of retrieval, price of strong tokens); a plain answer costs 10."""
+    n = 200
+    parts = [np.full((len(scores), n), 0.0) for _ in range(2)]
+    for place, (_, looked_up, strong) in enumerate(scores.values()):
+        parts[0][place], parts[1][place] = looked_up, strong
+    return Spending(
+        list(scores),
+        np.array([one[0] for one in scores.values()], dtype=float),
+        10 + parts[0] + parts[1],
+        {"retrieval": parts[0], "strong": parts[1], "samples": np.zeros_like(parts[0])},
+    )
+
+
+NOTHING = np.zeros(200)
+
+
+def test_where_each_way_mends_other_questions_only_both_together_mend_all() -> None:
+    spent = made(
+        {
+            "closed-book": (NOTHING, 0, 0),
+            "rag": (HALF, 20, 0),
+            "strong": (~HALF, 0, 20),
+            "rag:model=strong": (NOTHING + 1, 20, 20),
+        }
+    )
+    found = split(spent, 50.0, resamples=30)
+    curve = found.points
+    assert [point.share for point in curve] == list(SPLITS)
+    assert curve[5].score.estimate == pytest.approx(1.0)
+    assert curve[5].mixture == {"rag:model=strong": pytest.approx(1.0)}
+    assert curve[0].score.estimate == pytest.approx(0.5, abs=0.06)
+    assert found.balance.share == 0.5
+    assert found.balance.difference.low > 0.3
+
+
+def test_where_one_way_is_better_at_every_price_its_end_wins() -> None:
+    spent = made({"closed-book": (NOTHING, 0, 0), "rag": (HALF, 20, 0), "strong": (NOTHING + 1, 0, 20)})
+    found = split(spent, 20.0, resamples=30)
+    scores = [point.score.estimate for point in found.points]
+    assert scores == sorted(scores, reverse=True), "the less goes to retrieval, the better"
+    assert found.balance.end == 0
+    assert found.balance.difference.high < 0
+
+
+def test_no_mixture_costs_more_than_its_budget() -> None:
+    spent = made({"closed-book": (NOTHING, 0, 0), "rag": (HALF, 20, 0), "strong": (NOTHING + 1, 0, 40)})
+    for point in split(spent, 18.0, resamples=5).points:
+        mean = sum(weight * spent.prices[spent.arms.index(arm)].mean() for arm, weight in point.mixture.items())
+        assert mean <= 18.0 + 0.5, "but for the weights below 1% that are not shown"
+
+
+def test_weights_are_not_judged_on_the_questions_that_they_were_fitted_on() -> None:
+    """Twenty arms of pure noise: the best on a half is no better than any on the other."""
+    rng = np.random.default_rng(1)
+    noise = {f"self {number}": (rng.random(200) < 0.5, 20, 0) for number in range(20)}
+    spent = made({"closed-book": (NOTHING, 0, 0), **noise})
+    top = split(spent, 30.0, resamples=5).points[-1]
+    assert top.score.estimate == pytest.approx(0.5, abs=0.04)
+    assert spent.scores.mean(axis=1).max() >= 0.55
+
+
+def test_an_arm_that_spends_on_the_third_way_is_left_out() -> None:
+    spent = made({"closed-book": (NOTHING, 0, 0), "rag": (HALF, 20, 0), "self-consistency": (NOTHING + 1, 0, 0)})
+    spent.parts["samples"][2] = 20
+    assert split(spent, 60.0, resamples=5).points[0].score.estimate == 0
+    assert split(spent, 60.0, ("retrieval", "samples"), resamples=5).points[0].score.estimate == pytest.approx(1)
+
+
+def run(folder: Path) -> Path:
+    """Twelve questions: a plain answer reads 100 tokens and writes 4, passages add 60 to read."""
+    asked = [Question(f"q{place}", "Which?", ("Lima",), ("p0",), "bridge") for place in range(12)]
+    plain, two = segment("it is Lima .", prompt=100), segment("it is Lima .", prompt=160)
+    lost = replace(plain, kept=0)
+    traces = []
+    for question in asked:
+        key = question.id
+        traces += [
+            trace(key, "closed-book", "Rome", plain),
+            trace(key, "rag", "Lima", retrieved("Which?", "p0"), two),
+            trace(key, "self-consistency:samples=3", "Rome", plain, lost, lost),
+            trace(key, "strong", "Lima", replace(plain, role="strong")),
+            trace(key, "flare", "Lima", plain),
+            trace(key, "closed-book:role=expert", "Rome", plain),
+        ]
+    return write_run(folder, asked, traces, strong="big")
+
+
+def test_what_an_answer_spent_is_told_by_its_streams(tmp_path: Path) -> None:
+    [group] = load_runs([run(tmp_path / "run")])
+    spent = spending(group, Prices())
+    assert list(spent.arms) == ["closed-book", "rag", "self-consistency:samples=3", "strong"], (
+        "those that decide nothing"
+    )
+    means = {way: values.mean(axis=1).tolist() for way, values in spent.parts.items()}
+    assert means["retrieval"] == [0, 1 + 60 * 0.25, 0, 0]
+    assert means["samples"] == [0, 0, 2 * (100 * 0.25 + 4), 0]
+    assert means["strong"] == [0, 0, 0, 100 * 0.75 + 4 * 3]
+    assert spent.scores.mean(axis=1).tolist() == [0, 1, 0, 1]
+    low, *_, high = budgets_of(spent)
+    assert 29 < low < high < 87
+
+
+def test_rows_for_a_chart_hold_no_point_that_cannot_be_had(tmp_path: Path) -> None:
+    [group] = load_runs([run(tmp_path / "run")])
+    spent = spending(group, Prices())
+    splits = [split(spent, budget, resamples=5) for budget in (5.0, 50.0)]
+    assert all(math.isnan(point.score.estimate) for point in splits[0].points), "less than the cheapest arm costs"
+    rows = split_rows(splits)
+    assert {row["budget"] for row in rows} == {50.0}
+    assert rows[-1]["mixture"] == "100% rag"
+
+
+def test_a_run_without_enough_arms_says_what_a_split_needs(tmp_path: Path) -> None:
+    asked = [Question("q", "Which?", ("Lima",))]
+    [group] = load_runs([write_run(tmp_path / "run", asked, [trace("q", "rag", "Lima", segment("Lima"))])])
+    with pytest.raises(ConfigError, match="a split needs closed-book and two other arms"):
+        spending(group, Prices())
