@@ -1,4 +1,4 @@
-"""Intervals of means and of paired differences, by the bootstrap over questions.
+"""Intervals of means and of paired differences, by the bootstrap over questions; and a test of rights and wrongs.
 
 The questions are the sample: an interval says how far a figure could move with other questions of the same kind. It
 says nothing about other models or prompts.
@@ -28,6 +28,17 @@ class Interval:
     def excludes_zero(self) -> bool:
         """Whether the whole interval lies on one side of zero; False where its bounds are unknown."""
         return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class Discordant:
+    """Questions that one arm answers right and the other wrong; the rest says nothing of which is better."""
+
+    ours: int
+    """How many only ours answers right."""
+    theirs: int
+    p: float
+    """Two-sided, of neither being right more often."""
 
 
 def mean_interval(values: ArrayLike, *, confidence: float = 0.95, resamples: int = 4999, seed: int = 0) -> Interval:
@@ -70,3 +81,19 @@ def paired_difference(
     if left.shape != right.shape:
         raise ConfigError(f"paired values must belong to the same questions, not shapes {left.shape} and {right.shape}")
     return mean_interval(left - right, confidence=confidence, resamples=resamples, seed=seed)
+
+
+def mcnemar(ours: ArrayLike, theirs: ArrayLike) -> Discordant:
+    """McNemar's exact test on two arrays of rights (1) and wrongs (0), shape (n,), over the same questions.
+
+    Where the arms differ, either is as likely to be the right one if they are equally good: a binomial test of a half
+    (McNemar 1947, in its exact form). p is 1 where they differ nowhere. `ConfigError` where the shapes differ or a
+    value is neither 0 nor 1.
+    """
+    left, right = np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)
+    if left.shape != right.shape or left.ndim != 1:
+        raise ConfigError(f"paired values must belong to the same questions, not shapes {left.shape} and {right.shape}")
+    if not np.isin(np.concatenate((left, right)), (0, 1)).all():
+        raise ConfigError("McNemar's test is of rights and wrongs, 1 and 0; other scores have a paired difference")
+    won, lost = int((left > right).sum()), int((left < right).sum())
+    return Discordant(won, lost, float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0)

@@ -17,6 +17,7 @@ from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
 from flarekit.cli.policies import policies, signals
+from flarekit.cli.power import power
 from flarekit.cli.router import app as router
 from flarekit.cli.run import run
 from flarekit.cli.sweep import sweep
@@ -35,7 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, sweep, compare, calibrate, policies, signals, doctor, vllm, world, demo):
+for command in (ask, run, sweep, compare, power, calibrate, policies, signals, doctor, vllm, world, demo):
     app.command()(command)
 app.add_typer(router, name="router")
 

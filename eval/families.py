@@ -1,0 +1,186 @@
+"""Which arms belong together: the moment at which an arm decides, what it may do, and its figures as matrices.
+
+A family holds the arms that decide at one moment with one action, whatever their signals and thresholds. The **ends**
+belong to every family whose actions they take: they decide nothing, and act before the first token or not at all. A
+policy of any moment becomes closed-book when its threshold is out of reach, and `rag` (or `strong`) is what always
+acting comes to, so they cost no family an assumption and give all families one range of costs to be compared over.
+
+Left out are arms that decide nothing and are no end (`ircot`, `self-consistency`), and those with a prompt of their
+own (`flare-instruct`): a comparison of moments must not be one of prompts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flarekit.actions import Escalate, Retrieve
+from flarekit.errors import ConfigError, DataError, FlarekitError
+from flarekit.escalation.costs import Prices
+from flarekit.eval.compare import Group, measures
+from flarekit.eval.curves import parse
+from flarekit.policies import POLICIES, Policy, Rule, parse_policy
+from flarekit.policies.base import split_arm
+from flarekit.prompts import Prompt
+from flarekit.signals import ALWAYS, LENGTH
+from flarekit.trace import Moment
+from flarekit.triggers import NEVER
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Action = Literal["retrieve", "escalate", "any"]
+"""What a family may do; "any" is either or both."""
+Score = Literal["f1", "exact_match"]
+MOMENTS: tuple[Moment, ...] = ("pre", "mid", "post")
+ACTIONS: tuple[Action, ...] = get_args(Action)
+_BOTH = frozenset({"retrieve", "escalate"})
+_CHOOSERS = {"adaptive-rag": frozenset({"retrieve"})}
+"""What choosers do whose folder cannot be read; the others choose among arms of any kind."""
+_CLOCKS = (ALWAYS, LENGTH)
+"""Signals that know nothing of the model's certainty: a rule that reads them is a schedule and no decision."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What an arm's specification says of it."""
+
+    moment: Moment | None
+    """When it decides; None where it decides nothing, or at several moments."""
+    actions: frozenset[str]
+    """What it may do of "retrieve" and "escalate"."""
+    own_prompt: bool = False
+    end: bool = False
+    """Whether it decides nothing, and acts before the first token or not at all, with everybody's prompt."""
+
+    @property
+    def action(self) -> Action | None:
+        """The one action that it may take, "any" where it may take both, None where neither."""
+        if self.actions == _BOTH:
+            return "any"
+        return next((action for action in ACTIONS if action in self.actions), None)
+
+    def joins(self, action: Action) -> bool:
+        """Whether it may be compared with others that do nothing but that action."""
+        return bool(self.actions) and self.within(action) and not self.own_prompt
+
+    def within(self, action: Action) -> bool:
+        """Whether it does nothing but that action."""
+        return self.actions <= (_BOTH if action == "any" else {action})
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Scores and costs of arms on the same questions, all of shape (arms, questions)."""
+
+    arms: tuple[str, ...]
+    questions: tuple[str, ...]
+    scores: Floats
+    """From 0 to 1."""
+    costs: Floats
+    """In `Prices.unit`."""
+    called: Flags
+    """Whether the arm looked something up or asked the strong model."""
+
+    def rows(self, arms: Sequence[str]) -> list[int]:
+        """The places of some of its arms."""
+        return [self.arms.index(arm) for arm in arms]
+
+
+@cache
+def kind_of(spec: str) -> Kind:
+    """What a policy's specification says of its moment and its actions.
+
+    No router is loaded for it, so that the folder may be missing: one that scores takes a signal's place and changes
+    nothing here, and of one that chooses only the list of arms is read. A policy that is no longer known is of no kind.
+    """
+    parsed = parse(spec)
+    if parsed.family not in POLICIES:
+        return Kind(None, frozenset())
+    declared = inspect.signature(POLICIES[parsed.family]).parameters
+    if "router" in declared and declared["router"].default is inspect.Parameter.empty:
+        return _chooser_kind(parsed.family, parsed.parameters.get("router", ""))
+    given = ",".join(f"{key}={value}" for key, value in parsed.parameters.items() if key != "router")
+    try:
+        policy = parse_policy(f"{parsed.family}:{given}")
+    except ConfigError:  # a threshold on the router's own scale
+        policy = parse_policy(parsed.family)
+    return _kind(policy)
+
+
+def family(group: Group, moment: Moment, action: Action) -> tuple[str, ...]:
+    """The arms of a group that decide at `moment` and do nothing but `action`; without the ends."""
+    kinds = {arm: kind_of(arm) for arm in group.arms}
+    return tuple(arm for arm, kind in kinds.items() if kind.moment == moment and kind.joins(action))
+
+
+def ends(group: Group, action: Action) -> tuple[str, ...]:
+    """The arms of a group that every family with that action has: what never and what always acting come to."""
+    kinds = {arm: kind_of(arm) for arm in group.arms}
+    return tuple(arm for arm, kind in kinds.items() if kind.end and kind.within(action))
+
+
+def actions(group: Group, moment: Moment) -> set[str]:
+    """What the arms of a moment do, each of them: "retrieve", "escalate"."""
+    return {kind for arm in family(group, moment, "any") for kind in kind_of(arm).actions}
+
+
+def matrix(
+    group: Group, arms: Sequence[str] | None = None, *, score: Score = "f1", prices: Prices | None = None
+) -> Matrix:
+    """The arms' figures, over the questions that all of them finished; every arm of the group unless told otherwise.
+
+    `DataError` where they finished no question together.
+    """
+    names = tuple(dict.fromkeys(arms if arms is not None else group.arms))
+    finished = [group.arms[name].results for name in names]
+    shared = tuple(key for key in group.questions if all(key in results for results in finished))
+    if not names or not shared:
+        raise DataError(f"no question of {group.dataset} was finished by all of the arms {', '.join(names)}")
+    figures = [measures((results[key] for key in shared), prices or Prices()) for results in finished]
+    return Matrix(
+        names,
+        shared,
+        np.array([values[score] for values in figures]),
+        np.array([values["price"] for values in figures]),
+        np.array([values["retrievals"] + values["escalations"] > 0 for values in figures]),
+    )
+
+
+def _kind(policy: Policy) -> Kind:
+    deciding = [rule for rule in policy.rules if rule.trigger.signal not in _CLOCKS and rule.trigger.threshold != NEVER]
+    moments = {rule.trigger.moment for rule in deciding}
+    own_prompt = policy.prompt != Prompt()
+    return Kind(
+        moment=moments.pop() if len(moments) == 1 else None,
+        actions=_actions(policy.rules),
+        own_prompt=own_prompt,
+        end=not own_prompt and all(_acts_at_once(rule) for rule in policy.rules),
+    )
+
+
+def _acts_at_once(rule: Rule) -> bool:
+    helps = isinstance(rule.action, Retrieve | Escalate)
+    return helps and rule.trigger.signal is ALWAYS and rule.trigger.moment == "pre"
+
+
+def _actions(rules: Sequence[Rule]) -> frozenset[str]:
+    return frozenset(rule.action.name for rule in rules if isinstance(rule.action, Retrieve | Escalate))
+
+
+def _chooser_kind(name: str, folder: str) -> Kind:
+    """A chooser's kind, by the list of arms in its folder; by its name where that cannot be read."""
+    try:
+        arms = [split_arm(arm) for arm in json.loads((Path(folder) / "router.json").read_bytes())["arms"]]
+        kinds = [kind_of(spec) for _, spec in arms]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, FlarekitError):
+        return Kind("pre", _CHOOSERS.get(name, _BOTH))
+    both = frozenset({"escalate"}) if len({model for model, _ in arms}) > 1 else frozenset[str]()
+    return Kind("pre", both.union(*(kind.actions for kind in kinds)), any(kind.own_prompt for kind in kinds))

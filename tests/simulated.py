@@ -1,0 +1,51 @@
+"""Arms whose true scores are known: what intervals are tested on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flarekit.eval.families import Matrix
+from flarekit.eval.frontier import hulls
+
+Floats = NDArray[np.float64]
+
+
+class World:
+    """Arms of fixed ability and price; the first two are the ends, weak and cheap, strong and dear.
+
+    A score is like an F1: 0 on many questions, 1 on some, between on others, and arms fail on the same questions.
+    """
+
+    def __init__(self, arms: int, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        self.ability = np.concatenate(([-0.3, 0.05], random.uniform(-0.25, 0.05, arms - 2)))
+        self.price = np.concatenate(([70.0, 190.0], random.uniform(80, 220, arms - 2)))
+
+    def scores(self, random: np.random.Generator, n: int) -> Floats:
+        """Shape (arms, n)."""
+        difficulty = random.normal(0, 0.6, n)
+        own = random.normal(0, 0.5, (self.ability.size, n))
+        return np.asarray(np.clip(2 * (self.ability[:, None] + difficulty + own), 0, 1))
+
+    def draw(self, random: np.random.Generator, n: int) -> Matrix:
+        """The figures of n questions."""
+        scores = self.scores(random, n)
+        costs = self.price[:, None] * np.exp(random.normal(0, 0.2, scores.shape))
+        names = tuple(f"arm {place}" for place in range(self.ability.size))
+        return Matrix(names, tuple(map(str, range(n))), scores, costs, costs > 100)
+
+
+def worth(world: World, arms: Sequence[int], *, budget: float, n: int, repetitions: int = 2000) -> float:
+    """The true score of what is chosen from these arms on n questions, on average over draws of the n."""
+    random = np.random.default_rng(99)
+    true = np.mean([world.scores(random, 4000).mean(axis=1) for _ in range(50)], axis=0)[list(arms)]
+    found = []
+    for _ in range(repetitions):
+        figures = world.draw(random, n)
+        costs, scores = figures.costs[list(arms)].mean(axis=1), figures.scores[list(arms)].mean(axis=1)
+        first, second, share = hulls(costs[None], scores[None]).at_cost(budget)
+        found.append((1 - share[0]) * true[first[0]] + share[0] * true[second[0]])
+    return float(np.mean(found))
