@@ -28,11 +28,11 @@ from flarekit.trace import Costs, Retrieved, Segment, Trace
 Floats = NDArray[np.float64]
 WAYS = ("retrieval", "strong", "samples")
 """What can be spent on beyond one plain answer of the weak model."""
-SPLITS = tuple(round(0.1 * step, 1) for step in range(11))
+SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PLAIN = "closed-book"
 _NOT_WAYS = frozenset({"role"})
 _FAMILIES = ("closed-book", "rag", "strong", "self-consistency")
-_HALVINGS = 10
+_HALVINGS = 8
 _SLACK = 0.025
 """How far the share may lie from the one that is asked for: measured arms seldom hit it exactly."""
 
@@ -115,7 +115,7 @@ def split(
     budget: float,
     between: tuple[str, str] = ("retrieval", "strong"),
     *,
-    resamples: int = 100,
+    resamples: int = 80,
     seed: int = 0,
 ) -> Split:
     """The best scores of a budget at every split between two ways; arms that spend on the third are left out."""

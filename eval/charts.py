@@ -3,13 +3,13 @@
 Colour and shape both tell the families apart, so that the plot can be read in grey and with any colour vision:
 those that decide before generation are blue, those that look up during it orange or red, those that hand over during it
 crimson, those that judge the finished answer olive, and those that decide nothing grey. A dashed line was derived, a
-solid one joins arms that were run.
+solid one joins arms that were run, and a wide pale one, which only the page adds, is a family's hull.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -21,6 +21,10 @@ from flarekit.eval.wording import interval_text, share
 
 SCORES = {"f1": "F1", "exact_match": "Exact match"}
 _STAR = "M0,-1L.25,-.31L.95,-.31L.38,.12L.59,.81L0,.4L-.59,.81L-.38,.12L-.95,-.31L-.25,-.31Z"
+
+
+_MANY = 40
+"""From so many arms on, points are small and few of them named."""
 
 
 class Look(NamedTuple):
@@ -90,9 +94,10 @@ def plotted_costs(prices: Prices) -> dict[str, str]:
     }
 
 
-def chart_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
+def chart_rows(points: Sequence[Point]) -> list[dict[str, Any]]:
     """The points as the plot's data: flat records of plain JSON values, every line's from its highest threshold on."""
-    ordered = sorted(points, key=lambda point: math.inf if point.threshold is None else point.threshold, reverse=True)
+    ordered = from_highest(points)
+    tagged = _tagged(ordered)
     return [
         {
             "place": place,
@@ -101,6 +106,7 @@ def chart_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
             "line": point.line,
             "policy": point.label,
             "threshold": point.threshold,
+            "tag": f"{point.threshold:.4g}" if place in tagged else "",
             "n": point.n,
             **{name: round(value, 5) for name, value in point.means.items()},
             **_bounds("f1", point.f1, point.means),
@@ -110,17 +116,34 @@ def chart_rows(points: Iterable[Point]) -> list[dict[str, Any]]:
     ]
 
 
+def from_highest(points: Sequence[Point]) -> list[Point]:
+    """The order in which lines join their points; a point without threshold comes first."""
+    return sorted(points, key=lambda point: math.inf if point.threshold is None else point.threshold, reverse=True)
+
+
+def _tagged(ordered: Sequence[Point]) -> set[int]:
+    """Which points of lines say their threshold: a few of each line, its ends alone where there are many lines."""
+    lines: dict[str, list[int]] = {}
+    for place, point in enumerate(ordered):
+        if point.kind == "run" and point.line:
+            lines.setdefault(point.line, []).append(place)
+    most = 5 if sum(map(len, lines.values())) < _MANY else 2
+    steps = {line: max(1, -(-(len(own) - 1) // (most - 1))) for line, own in lines.items()}
+    return {place for line, own in lines.items() for place in [*own[:: steps[line]], own[-1]]}
+
+
 def accuracy_cost(
     rows: Sequence[Mapping[str, Any]], *, score: str, cost: str, cost_title: str, data: Any = None
 ) -> alt.LayerChart:
     """Score (one of `SCORES`) against cost (one of `plotted_costs`), for the records of `chart_rows`.
 
-    `data` stands in for the records where the page supplies them by name.
+    `data` stands in for the records where the page supplies them by name, and may add hulls to them.
     """
     families = list(dict.fromkeys(row["family"] for row in rows))
+    many = sum(row["kind"] == "run" for row in rows) >= _MANY
     families.sort(key=lambda family: list(LOOKS).index(family) if family in LOOKS else len(LOOKS))
     base = alt.Chart(data or alt.InlineData(values=[dict(row) for row in rows])).encode(
-        x=alt.X(f"{cost}:Q", title=cost_title, scale=alt.Scale(zero=False, nice=True, padding=28)),
+        x=alt.X(f"{cost}:Q", title=cost_title, scale=alt.Scale(zero=False, nice=True, padding=36)),
         color=_by_family(alt.Color, families, "colour"),
     )
     y = alt.Y(f"{score}:Q", title=f"{SCORES[score]}, mean over questions", scale=alt.Scale(zero=False, nice=True))
@@ -132,7 +155,7 @@ def accuracy_cost(
     ]
     lines = (
         base.mark_line(strokeWidth=2, interpolate="linear")
-        .transform_filter("datum.line != ''")
+        .transform_filter("datum.line != '' && datum.kind != 'hull'")
         .encode(
             y=y,
             detail="line:N",
@@ -141,23 +164,34 @@ def accuracy_cost(
         )
     )
     bars = (
-        base.mark_rule(strokeWidth=1.5, opacity=0.55)
+        base.mark_rule(strokeWidth=1 if many else 1.5, opacity=0.2 if many else 0.55)
         .transform_filter(f"isValid(datum.{score}_low)")
         .encode(y=alt.Y(f"{score}_low:Q"), y2=f"{score}_high:Q")
     )
-    follows = base.mark_circle(size=22, opacity=0.4).transform_filter("datum.kind == 'derived'")
+    follows = (
+        base.mark_circle(size=22, opacity=0.4)
+        .transform_filter("datum.kind == 'derived'")
+        .encode(y=y, tooltip=shown)
+        .properties(name="derived")
+    )
     marks = (
-        base.mark_point(filled=True, size=130, opacity=1)
-        .transform_filter("datum.kind != 'derived'")
+        base.mark_point(filled=True, size=60 if many else 130, opacity=1)
+        .transform_filter("datum.kind == 'run' || datum.kind == 'oracle'")
         .encode(y=y, shape=_by_family(alt.Shape, families, "shape"), tooltip=shown)
     )
     names = (
         base.mark_text(align="left", dx=9, dy=-9, fontSize=12)
-        .transform_filter("datum.kind == 'run' && datum.line != ''")
-        .encode(y=y, text="threshold:Q")
+        .transform_filter("isValid(datum.tag) && datum.tag != ''")
+        .encode(y=y, text="tag:N")
     )
-    layers = alt.layer(lines, bars, follows.encode(y=y, tooltip=shown), names, marks)
-    sized: alt.LayerChart = layers.properties(width=640, height=380).configure(**_STYLE, legend=_legend(len(families)))
+    hulls = (
+        base.mark_line(strokeWidth=6, opacity=0.2, strokeJoin="round", strokeCap="round")
+        .transform_filter("datum.kind == 'hull'")
+        .encode(y=y, detail="family:N", order=alt.Order("place:Q"))
+        .properties(name="hull")
+    )
+    layers = alt.layer(*([hulls] if data else []), lines, bars, follows, names, marks)
+    sized: alt.LayerChart = layers.properties(width=640, height=380).configure(**STYLE, legend=_legend(len(families)))
     return sized
 
 
@@ -180,7 +214,7 @@ def zoomable(spec: dict[str, Any]) -> dict[str, Any]:
     return {**spec, "layer": layers, "width": "container", "background": "transparent"}
 
 
-_STYLE: dict[str, Any] = {
+STYLE: dict[str, Any] = {
     "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif",
     "view": alt.ViewConfig(stroke=None),
     "axis": alt.AxisConfig(

@@ -1,4 +1,4 @@
-"""How well a number predicts a yes or a no: AUROC, average precision and prediction rejection, with intervals.
+"""How well a number predicts a yes or a no: AUROC, average precision and two areas of rejection, with intervals.
 
 Each is a function of labels (or losses) and values, both of shape (n,), higher values speaking for "yes". Questions
 with the same value are one group: no order inside it is credited. All of them also take weights, which is how the
@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import digamma
 
 from flarekit.escalation.ranking import auroc, average_precision, draws, grouped, ratio
 from flarekit.eval.statistics import Interval
@@ -20,6 +21,7 @@ from flarekit.eval.statistics import Interval
 __all__ = [
     "Difference",
     "Score",
+    "auarc",
     "auroc",
     "average_precision",
     "difference",
@@ -61,6 +63,24 @@ def prr(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) 
     """
     loss = np.asarray(labels, dtype=float)
     return ratio(_saved(loss, values, weights), _saved(loss, loss, weights))
+
+
+def auarc(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+    """The area under the accuracy-rejection curve (Nadeem, Zucker & Hanczar 2009), 0 to 1.
+
+    Answers are kept from the lowest value up: it is the mean, over k = 1 to n, of the share of "no" among the first k.
+    A "no" is an answer that is not wrong; of losses from 0 to 1 it is 1 - loss. Equal values are taken in any order, so
+    that what is given is the mean over their orders. Random values get the share of "no" among all, which is therefore
+    to be told with it. NaN only where nothing was drawn.
+    """
+    loss = np.asarray(labels, dtype=float)
+    lost, taken = grouped(-np.asarray(values, dtype=float), weights, loss, np.ones_like(loss))
+    right, end = taken - lost, taken.cumsum(-1)
+    start, before = end - taken, right.cumsum(-1) - right
+    rate = np.divide(right, taken, out=np.zeros_like(right), where=taken > 0)
+    # Inside a group the first k hold before + rate * (k - start) of "no".
+    kept = rate * taken + (before - rate * start) * np.diff(_harmonic(end), axis=-1, prepend=0.0)
+    return ratio(kept.sum(-1), end[..., -1])
 
 
 def interval(
@@ -145,6 +165,14 @@ def _saved(loss: Floats, values: ArrayLike, weights: ArrayLike | None) -> Floats
     lost, taken = grouped(values, weights, loss, np.ones_like(loss))
     middle = taken.cumsum(-1) - taken / 2
     return np.asarray((lost * (taken.sum(-1, keepdims=True) / 2 - middle)).sum(-1))
+
+
+def _harmonic(counts: Floats) -> Floats:
+    """1 + 1/2 + … + 1/count, and what continues it between whole counts, which are looked up because that is faster."""
+    whole = counts.astype(np.int64)
+    if (whole == counts).all():
+        return np.asarray(np.concatenate(([0.0], (1 / np.arange(1, whole.max(initial=0) + 1)).cumsum()))[whole])
+    return np.asarray(digamma(counts + 1) - digamma(1.0))
 
 
 def _bounds(drawn: Floats, confidence: float) -> tuple[float, float]:

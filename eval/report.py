@@ -1,17 +1,17 @@
 """Writes the report of a comparison: one HTML file that needs no network, and its figures as files for papers.
 
-The page is put together from `templates/`: the markup, the style and the script, each readable by itself. Whatever a
+The page is put together from `templates/`: the markup, the style and the scripts, each readable by itself. Whatever a
 model or a data set wrote reaches it as JSON and is shown as text; a content security policy in the page forbids every
 request.
+
+A section of the page holds the verdict, the plot with its prices, the table, and then its `parts`: any further `Figure`
+or `Table` (`flarekit.eval.report_parts`), which need no markup of their own.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +21,28 @@ from markupsafe import Markup
 
 from flarekit.errors import RunError
 from flarekit.escalation.costs import Prices
-from flarekit.eval.charts import SCORES, accuracy_cost, chart_rows, plotted_costs, zoomable
-from flarekit.eval.compare import COSTS, Group, Row, baseline_of, table, unequal
-from flarekit.eval.curves import points
-from flarekit.eval.statistics import Interval
-from flarekit.eval.view import index_entry, question_view
-from flarekit.eval.wording import bounds_text, number, pairs, share, signed, verdict
+from flarekit.eval.compare import Group, Row, baseline_of, table
+from flarekit.eval.fire_points import SCALE, WATCHES, own_threshold
+from flarekit.eval.report_costs import PARTS, price_panel
+from flarekit.eval.report_findings import tell
+from flarekit.eval.report_parts import Figure, Table, part_csv
+from flarekit.eval.report_policies import policy_figure, policy_table, table_csv
+from flarekit.eval.view import answered, index_view, packed, question_view
+from flarekit.eval.wording import pairs
 from flarekit.files import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_SCRIPTS = (
+    "report.js",
+    "plots.js",
+    "tables.js",
+    "reckoning.js",
+    "prices.js",
+    "answers.js",
+    "fire.js",
+    "changes.js",
+    "questions.js",
+)
 
 
 def write_report(
@@ -40,28 +53,30 @@ def write_report(
     prices: Prices | None = None,
     command: str = "",
 ) -> Path:
-    """Write report.html, table.csv and accuracy-cost.svg and .png into the folder `out`; gives the page's path.
+    """Write report.html, table.csv and accuracy-cost.svg, .png and .csv into the folder `out`; gives the page's path.
 
-    Each group but the first puts its number into the names of its figures. `command` is shown as what made the page.
+    So it is for every further part, by its key. Each group but the first puts its number into the names of its files.
+    `command` is shown as what made the page.
     `ConfigError` where a group has no arm `baseline`, `RunError` where the folder cannot be written.
     """
     prices = prices or Prices()
     tables = [table(group, baseline=baseline, prices=prices) for group in groups]
+    sections = [_section(group, rows, baseline, prices) for group, rows in zip(groups, tables, strict=True)]
     page = out / "report.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
         replace_file(out / "table.csv", table_csv(groups, tables, prices).encode())
-        for place, (group, rows) in enumerate(zip(groups, tables, strict=True), start=1):
-            _write_figure(out / f"accuracy-cost{f'-{place}' if place > 1 else ''}", group, rows, prices)
-        replace_file(page, report_html(groups, tables, baseline, prices, command).encode())
+        for place, section in enumerate(sections, start=1):
+            ending = f"-{place}" if place > 1 else ""
+            for figure in (section["figure"], *section["parts"]):
+                _write_part(out / f"{figure.key}{ending}", figure, section["heading"])
+        replace_file(page, report_html(groups, sections, command).encode())
     except OSError as error:
         raise RunError(f"{out}: the report cannot be written ({error.strerror})") from error
     return page
 
 
-def report_html(
-    groups: Sequence[Group], tables: Sequence[list[Row]], baseline: str | None, prices: Prices, command: str
-) -> str:
+def report_html(groups: Sequence[Group], sections: Sequence[dict[str, Any]], command: str) -> str:
     """The whole page."""
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES),
@@ -70,18 +85,16 @@ def report_html(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"json": embedded_json, "bounds": bounds_text}
-    environment.globals |= {"share": share, "number": number}
-    environment.globals |= {"more_share": signed(share), "more_number": signed(number)}
+    environment.filters["json"] = embedded_json
     return environment.get_template("report.html.jinja").render(
-        sections=[_section(*pair, baseline, prices) for pair in zip(groups, tables, strict=True)],
-        questions=[question_view(group, key, prices) for group in groups for key in group.questions],
-        index=[index_entry(group, place, key) for place, group in enumerate(groups) for key in group.questions],
-        prices=prices,
+        sections=sections,
+        questions=[_questions(group) for group in groups],
+        watches=_watches(),
+        prices=PARTS,
         command=command,
         vega=Markup(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed")),  # noqa: S704 - the library that draws, not data
         style=_own("report.css"),
-        scripts=[_own("report.js"), _own("questions.js")],
+        scripts=[_own(name) for name in _SCRIPTS],
     )
 
 
@@ -95,35 +108,28 @@ def embedded_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 
-def table_csv(groups: Sequence[Group], tables: Sequence[list[Row]], prices: Prices) -> str:
-    """Every figure of the tables, one line an arm; bounds of intervals are those of 95%."""
-    records = [_record(group, row, prices) for group, rows in zip(groups, tables, strict=True) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    return text.getvalue()
-
-
 def _section(group: Group, rows: list[Row], baseline: str | None, prices: Prices) -> dict[str, Any]:
     """What the template shows of one group."""
-    data = chart_rows(points(group, rows, prices))
-    told = pairs(group, rows, baseline)
+    base = baseline_of(group, baseline)
+    compared = pairs(group, rows, baseline)
+    told = tell(group, rows, baseline, prices)
     return {
         "dataset": group.dataset,
         "models": group.models,
-        "count": len(group.questions),
-        "verdict": verdict(group, rows, baseline=baseline, prices=prices),
-        "note": unequal(rows),
-        "rows": rows,
-        "columns": _columns_in_use(rows),
-        "baseline": baseline_of(group, baseline),
-        "policies": list(group.arms),
-        "compared": [told[0][1].policy, told[0][0].policy] if told else list(group.arms)[:1] * 2,
-        "chart": {"rows": data, "specs": _specs(data, prices)},
-        "kinds": {row["kind"] for row in data},
-        "scores": SCORES,
-        "costs": _worth_plotting(data, prices),
+        "heading": f"{group.dataset} · {group.models} · n = {len(group.questions)}",
+        "strong": group.strong is not None,
+        "verdict": told.verdict,
+        "figure": policy_figure(group, rows, prices),
+        "table": policy_table(rows, base, prices),
+        "parts": told.parts,
+        "missing": told.missing,
+        "prices": price_panel(group, prices),
+        "about": {
+            "policies": list(group.arms),
+            "baseline": base,
+            "compared": [compared[0][1].policy, compared[0][0].policy] if compared else list(group.arms)[:1] * 2,
+            "own": {policy: own for policy in group.arms if (own := own_threshold(policy))},
+        },
         "runs": [
             {"path": str(run.path), "manifest": run.manifest.model_dump_json(indent=2, exclude_none=True)}
             for run in group.runs
@@ -131,60 +137,36 @@ def _section(group: Group, rows: list[Row], baseline: str | None, prices: Prices
     }
 
 
-def _columns_in_use(rows: Sequence[Row]) -> list[str]:
-    """The costs to show: without those of the strong model where nobody asked it."""
-    optional = {"cached", "strong", "share", "escalations"}
-    return [
-        name for name in COSTS if name != "price" and (name not in optional or any(row.means[name] for row in rows))
-    ]
+def _questions(group: Group) -> dict[str, Any]:
+    """The questions of a group, packed one by one, and what can be said of them without unpacking any."""
+    blobs, seen = [], []
+    for key in answered(group):
+        view, peaks = question_view(group, key)
+        blobs.append(packed(view))
+        seen.append(peaks)
+    return {"index": index_view(group, seen), "blobs": blobs}
 
 
-def _specs(data: list[dict[str, Any]], prices: Prices) -> dict[str, Any]:
-    """One Vega-Lite specification for each score and cost, by "score cost"; the page supplies the data by name."""
-    return {
-        f"{score} {cost}": zoomable(
-            accuracy_cost(data, score=score, cost=cost, cost_title=title, data={"name": "points"}).to_dict()
-        )
-        for score in SCORES
-        for cost, title in _worth_plotting(data, prices).items()
-    }
+def _watches() -> dict[str, Any]:
+    """What the slider can watch."""
+    fields = ("label", "column", "counts", "read")
+    watches = [{name: getattr(watch, name) for name in fields} for watch in WATCHES]
+    highs = [watch.high if watch.high < float("inf") else None for watch in WATCHES]
+    return {"scale": SCALE, "watches": [{**one, "high": high} for one, high in zip(watches, highs, strict=True)]}
 
 
-def _worth_plotting(data: Iterable[dict[str, Any]], prices: Prices) -> dict[str, str]:
-    """The costs that any arm has at all."""
-    data = list(data)
-    return {cost: title for cost, title in plotted_costs(prices).items() if any(row[cost] for row in data)}
+def _write_part(stem: Path, part: Figure | Table, heading: str) -> None:
+    """The files for papers: a figure as it first shows, and its data; a table that has a key as CSV."""
+    if isinstance(part, Figure):
+        spec = {**next(iter(part.specs.values())), "datasets": {"points": part.rows}, "width": 640, "title": heading}
+        layers = [layer for layer in spec.get("layer", []) if _drawn(layer, part)]
+        paper = {**spec, **({"layer": layers} if layers else {}), "background": "white"}
+        replace_file(stem.with_suffix(".svg"), vl_convert.vegalite_to_svg(paper).encode())
+        replace_file(stem.with_suffix(".png"), vl_convert.vegalite_to_png(paper, ppi=200))
+    if part.key:
+        replace_file(stem.with_suffix(".csv"), part_csv(part).encode())
 
 
-def _write_figure(stem: Path, group: Group, rows: list[Row], prices: Prices) -> None:
-    title = plotted_costs(prices)["price"]
-    chart = accuracy_cost(chart_rows(points(group, rows, prices)), score="f1", cost="price", cost_title=title)
-    chart = chart.properties(title=f"{group.dataset} · {group.models} · n = {len(group.questions)}")
-    chart.save(stem.with_suffix(".svg"))
-    chart.save(stem.with_suffix(".png"), ppi=200)
-
-
-def _record(group: Group, row: Row, prices: Prices) -> dict[str, Any]:
-    versus = row.versus
-    return {
-        "dataset": group.dataset,
-        "models": group.models,
-        "policy": row.policy,
-        "n": row.n,
-        **_columns("exact_match", row.exact_match),
-        **_columns("f1", row.f1),
-        "supporting_recall": "" if row.recall is None else round(row.recall, 5),
-        **{name: round(row.means[name], 5) for name in COSTS},
-        "price_unit": prices.unit,
-        "baseline": versus.baseline if versus else "",
-        "n_paired": versus.n if versus else "",
-        **_columns("exact_match_difference", versus.exact_match if versus else None),
-        **_columns("f1_difference", versus.f1 if versus else None),
-        **_columns("price_difference", versus.price if versus else None),
-    }
-
-
-def _columns(name: str, interval: Interval | None) -> dict[str, float | str]:
-    values = (interval.estimate, interval.low, interval.high) if interval else (math.nan,) * 3
-    columns = (name, f"{name}_low", f"{name}_high")
-    return {column: "" if math.isnan(value) else round(value, 5) for column, value in zip(columns, values, strict=True)}
+def _drawn(layer: Mapping[str, Any], figure: Figure) -> bool:
+    """A layer is named after the kind of points that it shows, and left out where there are none, as in the page."""
+    return "name" not in layer or any(row.get("kind") == layer["name"] for row in figure.rows)

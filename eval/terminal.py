@@ -13,7 +13,8 @@ from rich.table import Table
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, unequal
-from flarekit.eval.wording import bounds_text, number, share, signed, verdict
+from flarekit.eval.report_findings import headline
+from flarekit.eval.wording import bounds_text, number, share, signed
 
 
 def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:
@@ -32,7 +33,7 @@ def print_tables(
     for group, rows in zip(groups, tables, strict=True):
         console.print(_scores(group, rows))
         console.print(_costs(rows, prices))
-        for line in (unequal(rows), *verdict(group, rows, baseline=baseline, prices=prices)):
+        for line in (unequal(rows), *headline(group, rows, baseline, prices)):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()

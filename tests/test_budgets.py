@@ -48,8 +48,8 @@ def test_where_each_way_mends_other_questions_only_both_together_mend_all() -> N
     found = split(spent, 50.0, resamples=30)
     curve = found.points
     assert [point.share for point in curve] == list(SPLITS)
-    assert curve[5].score.estimate == pytest.approx(1.0)
-    assert curve[5].mixture == {"rag:model=strong": pytest.approx(1.0)}
+    assert curve[2].score.estimate == pytest.approx(1.0)
+    assert curve[2].mixture == {"rag:model=strong": pytest.approx(1.0)}
     assert curve[0].score.estimate == pytest.approx(0.5, abs=0.06)
     assert found.balance.share == 0.5
     assert found.balance.difference.low > 0.3

@@ -260,7 +260,7 @@ def test_every_signal_is_listed_with_what_it_needs(flarekit: Flarekit) -> None:
 def test_help_names_every_command(flarekit: Flarekit) -> None:
     ended = flarekit("--help")
     assert ended.status == 0
-    named = "ask run compare calibrate router policies signals doctor vllm world demo"
+    named = "ask run sweep compare information power calibrate router policies signals doctor vllm world demo"
     assert set(named.split()) <= set(ended.out.split())
 
 

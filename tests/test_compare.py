@@ -258,12 +258,8 @@ def test_the_command_prints_a_table_and_writes_the_report(run: Path) -> None:
     assert "flare" in shown.stdout
     assert max(len(line) for line in shown.stdout.splitlines()) <= 80
     folder = run / "report"
-    assert sorted(file.name for file in folder.iterdir()) == [
-        "accuracy-cost.png",
-        "accuracy-cost.svg",
-        "report.html",
-        "table.csv",
-    ]
+    written = {file.name for file in folder.iterdir()}
+    assert {"accuracy-cost.csv", "accuracy-cost.png", "accuracy-cost.svg", "report.html", "table.csv"} <= written
     lines = list(csv.DictReader((folder / "table.csv").open()))
     assert [line["policy"] for line in lines] == ["closed-book", "rag", "pre-retrieve", "flare"]
     assert (lines[3]["f1_difference"], lines[3]["baseline"]) == ("0.75", "closed-book")

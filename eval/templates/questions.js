@@ -1,44 +1,54 @@
-// The report's browser of single questions: choosing one, and showing every arm's answer as it came about.
+// The report's browser of single questions: choosing one, and showing the arms' answers to it.
 "use strict";
 
-const index = json("index");
-const groups = json("groups");
-let matching = []; // places in `index` of the questions on offer
+const abouts = indexes.map((index, place) => json(`about-${place}`));
+let matching = []; // places in the group's index of the questions on offer
 let shown = -1; // the one on show
+
+const group = () => Number(byId("group")?.value ?? 0);
+const compared = () => [byId("from").value, byId("to").value];
 
 // Choosing
 
-const right = (scores) => scores?.[0] === 1;
+const is = (name) => (index, from, to, place) => outcomeOf(index, from, to, place) === name;
+const rise = (index, from, to, place) => (index.f1[to][place] ?? NaN) - (index.f1[from][place] ?? NaN);
+const every = (index, place) => Object.values(index.em).map((own) => own[place]).filter((em) => em !== null);
 const rules = {
   all: () => true,
-  gained: (from, to) => from && to && !right(from) && right(to),
-  lost: (from, to) => from && to && right(from) && !right(to),
-  better: (from, to) => from && to && to[1] > from[1],
-  worse: (from, to) => from && to && to[1] < from[1],
-  right: (from, to, every) => every.every(right),
-  wrong: (from, to, every) => !every.some(right),
+  ...Object.fromEntries(Object.keys(outcomes).map((name) => [name, is(name)])),
+  better: (...asked) => rise(...asked) > 0,
+  worse: (...asked) => rise(...asked) < 0,
+  right: (index, from, to, place) => every(index, place).every((em) => em === 1),
+  wrong: (index, from, to, place) => !every(index, place).some((em) => em === 1),
 };
 
 function choose() {
   const words = byId("search").value.toLowerCase().trim();
-  const rule = rules[byId("change").value];
-  const [group, from, to] = [Number(byId("group")?.value ?? 0), byId("from").value, byId("to").value];
-  matching = [...index.keys()].filter((place) => {
-    const { group: own, id, text, answers, scores } = index[place];
-    if (own !== group || !rule(scores[from], scores[to], Object.values(scores))) return false;
-    return [id, text, ...answers].some((part) => part.toLowerCase().includes(words));
+  const rule = byId("change").value;
+  const index = indexes[group()];
+  matching = [...index.ids.keys()].filter((place) => {
+    const parts = [index.ids[place], index.texts[place], ...index.answers[place]];
+    return rules[rule](index, ...compared(), place) && parts.some((part) => part.toLowerCase().includes(words));
   });
   byId("pick").replaceChildren(
-    ...matching.map((place, number) => el("option", { value: place }, `${number + 1}. ${index[place].text}`)),
+    ...matching.map((place, at) => el("option", { value: place }, `${at + 1}. ${index.texts[place]}`)),
   );
   show(matching.includes(shown) ? shown : (matching[0] ?? -1));
 }
 
 function offerArms() {
-  const { policies, compared } = groups[Number(byId("group")?.value ?? 0)];
+  const { policies, compared } = abouts[group()];
   for (const [end, policy] of [["from", compared[0]], ["to", compared[1]]]) {
     byId(end).replaceChildren(...policies.map((name) => el("option", { selected: name === policy && "" }, name)));
   }
+  compare();
+}
+
+function compare() {
+  const [from, to] = compared();
+  const index = indexes[group()];
+  startWatch(abouts[group()], [to, from], index);
+  tellChanges(index, from, to);
   choose();
 }
 
@@ -47,147 +57,67 @@ function step(by) {
   if (place !== undefined) show(place);
 }
 
-function show(place) {
+// Showing
+
+async function show(place) {
   shown = place;
-  const number = matching.indexOf(place);
-  byId("count").textContent = matching.length ? `${number + 1} of ${matching.length}` : "no question fits";
-  byId("previous").disabled = number <= 0;
-  byId("next").disabled = number < 0 || number === matching.length - 1;
+  const at = matching.indexOf(place);
+  byId("count").textContent = matching.length ? `${at + 1} of ${matching.length}` : "no question fits";
+  byId("previous").disabled = at <= 0;
+  byId("next").disabled = at < 0 || at === matching.length - 1;
   byId("pick").value = String(place);
+  markChanges(byId("change").value, matching, shown);
   tellOf(null);
-  byId("question").replaceChildren(...(place < 0 ? [] : questionView(json(`question-${place}`), index[place].group)));
+  const own = group();
+  const question = place < 0 ? null : await unpack(`question-${own}-${place}`);
+  if (place !== shown || own !== group()) return; // another was chosen meanwhile
+  byId("question").replaceChildren(...(question ? questionView(question, place) : []));
+  tellFires(indexes[own], matching);
 }
 
-// One question
-
-function questionView(question, group) {
+function questionView(question, place) {
   const found = (id) => question.passages[id]?.title ?? id;
   const facts = [["Gold answer", question.answers.join(" · ")]];
   if (question.supporting.length) facts.push(["Supporting", question.supporting.map(found).join(" · ")]);
   if (question.kind) facts.push(["Kind", question.kind]);
   const hops = question.invented?.map((invented) => (invented ? "invented" : "real"));
   if (hops) facts.push(["Hops", hops.join(" → ")]);
-  const arms = groups[group].policies.filter((policy) => policy in question.arms);
+  const pair = [...new Set(compared())];
+  const answered = abouts[group()].policies.filter((policy) => policy in question.arms);
+  const others = answered.filter((policy) => !pair.includes(policy));
+  const view = (policy) => armView(toldOf(policy, place), question.arms[policy], question);
   return [
     el("h3", {}, question.text),
     el("dl", { class: "facts" }, ...facts.flatMap(([name, text]) => [el("dt", {}, name), el("dd", {}, text)])),
-    el("div", { class: "arms" }, ...arms.map((policy) => armView(policy, question.arms[policy], question))),
-  ];
+    el("div", { class: "arms" }, ...pair.filter((policy) => answered.includes(policy)).map(view)),
+    others.length ? othersView(others, place, question, view) : "",
+  ].filter(Boolean);
 }
 
-function armView(policy, arm, question) {
-  const { costs } = arm;
-  const spent = [count(costs.generated, "token") + (costs.discarded ? ` (${costs.discarded} discarded)` : "")];
-  if (costs.retrievals) spent.push(count(costs.retrievals, "retrieval"));
-  if (costs.escalations) spent.push(count(costs.escalations, "hand-over"));
-  spent.push(`cost ${Number(costs.price.toFixed(0)).toLocaleString("en")}`, `${costs.seconds.toFixed(1)} s`);
-  const verdict = el("span", { class: arm.em ? "right" : "wrong" }, arm.em ? "✓ right" : "✗ wrong");
-  return el("section", { class: "arm" },
-    el("h4", {}, policy, el("span", { class: "score" }, verdict, ` · F1 ${share(arm.f1)}`)),
-    el("p", { class: "spent" }, spent.join(" · ")),
-    streamView(policy, arm.events, question),
-    el("p", { class: "short" }, el("span", {}, "Answer read: "), arm.answer || "none"),
-  );
-}
-
-function streamView(policy, events, question) {
-  const segments = events.filter((event) => event.kind === "segment");
-  const mixed = new Set(segments.map((segment) => segment.role)).size > 1;
-  const stream = el("div", { class: "stream", role: "group", "aria-label": `Answer of ${policy}, token by token` });
-  for (const event of events) {
-    if (event.kind === "segment") {
-      const fired = events.filter((other) => other.kind === "fired" && segments[other.segment] === event);
-      stream.append(...segmentView(event, fired, mixed));
-    } else {
-      stream.append(...(eventViews[event.kind](event, segments, question, events) ?? []));
-    }
-  }
-  stream.querySelector("[tabindex]")?.setAttribute("tabindex", "0"); // one stop for Tab, the arrows do the rest
-  return stream;
-}
-
-function segmentView({ role, tokens, kept }, fired, mixed) {
-  const marks = new Map(fired.map((event) => [event.token, event]));
-  const nodes = tokens.map((token, place) => {
-    const mark = marks.has(place) && el("span", { class: "fired", title: reason(marks.get(place)) }, "▲");
-    return [...tokenView(token, place >= kept), mark].filter(Boolean);
-  });
-  const parts = mixed ? [el("span", { class: "role" }, role)] : [];
-  parts.push(...nodes.slice(0, kept).flat());
-  if (kept < tokens.length) parts.push(el("del", { title: "discarded draft" }, ...nodes.slice(kept).flat()));
-  return parts;
-}
-
-function tokenView([text, p, alternatives = []], discarded) {
-  const space = text.match(/^\s*/)[0];
-  const word = text.slice(space.length);
-  const level = [0.95, 0.8, 0.5, 0.2].filter((bound) => p < bound).length;
-  const blank = space.includes("\n") ? "↵" : "␣";
-  const node = el("span", { class: `t p${level}${word ? "" : " blank"}`, tabindex: "-1" }, word || blank);
-  node.told = { text, p, alternatives, discarded };
-  return word ? [space, node] : text ? [node, space] : [];
-}
-
-const figures = ({ signal, value, threshold }) => `${signal} ${value} ≥ ${threshold}`;
-const reason = (event) => `${figures(event)}: ${event.action}`;
-
-const eventViews = {
-  probe(event, segments, question, events) {
-    const { signal, value, texts } = event;
-    const begun = events.slice(0, events.indexOf(event)).some((other) => other.kind === "segment");
-    const asked = texts.length ? `: ${texts.map((text) => text || "nothing").join(" · ")}` : "";
-    return [el("p", { class: "event note" }, `${begun ? "After" : "Before"} generation: ${signal} ${value}${asked}`)];
-  },
-  chosen: ({ router, policy }) => [el("p", { class: "event note" }, `${router} chose ${policy}`)],
-  fired(event, segments) {
-    if (event.signal === "always") return [];
-    const token = segments[event.segment]?.tokens[event.token]?.[0].trim();
-    const when = event.moment === "pre" ? "before generation" : event.moment === "post" ? "after the answer" : "";
-    const where = token ? `at “${token}”` : when;
-    return [el("p", { class: "event" }, `▲ ${figures(event)} ${where} → ${event.action}`)];
-  },
-  retrieved({ query, hits }, segments, { text, passages, supporting }) {
-    const supports = hits.filter(([id]) => supporting.includes(id)).length;
-    const known = supporting.length ? `, ${supports} of ${supporting.length} supporting` : "";
-    const asked = query === text ? "with the question" : el("span", { class: "query" }, query);
-    const summary = el("summary", {}, `Retrieved ${count(hits.length, "passage")}${known}: `, asked);
-    return [el("details", { class: "event" }, summary, ...hits.map(([id, score]) => {
-      const supports = supporting.includes(id);
-      const title = el("b", {}, passages[id].title, supports ? " · supporting" : "");
-      if (score !== null) title.append(el("small", {}, ` score ${score}`));
-      return el("div", { class: supports ? "passage supports" : "passage" }, title, passages[id].text);
-    }))];
-  },
-  "handed-over"({ source, target, anew }) {
-    const how = anew ? "starts anew" : "goes on from here";
-    return [el("p", { class: "event" }, `⇄ Handed over from the ${source} to the ${target} model, which ${how}`)];
-  },
+const toldOf = (policy, place) => {
+  const index = indexes[group()];
+  return { policy, em: index.em[policy][place], f1: index.f1[policy][place], cost: priced[group()].cost(policy, place) };
 };
 
-// The tooltip of a token
+// The other arms, a line each; one that is opened shows its whole answer.
+let othersOpen = false;
 
-let told = null; // the token whose tooltip is open
-
-function tellOf(node) {
-  told = node;
-  if (!node) return hideTip();
-  const { text, p, alternatives, discarded } = node.told;
-  const pairs = Array.from({ length: alternatives.length / 2 }, (_, i) => alternatives.slice(2 * i, 2 * i + 2));
-  const lines = pairs.map(([word, value]) => [JSON.stringify(word), percent(value)]);
-  openTip(
-    node.getBoundingClientRect(),
-    el("div", {}, el("code", {}, JSON.stringify(text)), ` p = ${percent(p)}${discarded ? ", discarded" : ""}`),
-    lines.length ? tipTable(lines) : el("small", {}, "no alternative above 0.5%"),
-  );
-}
-
-function nextToken(node, by) {
-  const tokens = [...node.closest(".stream").querySelectorAll(".t")];
-  const target = tokens[tokens.indexOf(node) + by];
-  if (!target) return;
-  node.tabIndex = -1;
-  target.tabIndex = 0;
-  target.focus();
+function othersView(policies, place, question, view) {
+  const lines = policies.map((policy) => {
+    const { em, f1, cost } = toldOf(policy, place);
+    const line = el("details", { class: "other" }, el("summary", {},
+      el("b", {}, policy), outcome(em), el("span", {}, `F1 ${share(f1)}`), el("span", {}, `cost ${number(cost)}`),
+      el("span", { class: "said" }, question.arms[policy].answer || "none")));
+    line.addEventListener("toggle", () => {
+      if (line.open && line.children.length === 1) line.append(view(policy));
+      tellFires(indexes[group()], matching);
+    });
+    return line;
+  });
+  const all = el("details", { class: "others" }, el("summary", {}, count(policies.length, "other arm")), ...lines);
+  all.open = othersOpen;
+  all.addEventListener("toggle", () => { othersOpen = all.open; });
+  return all;
 }
 
 // Listening
@@ -213,6 +143,41 @@ byId("previous").addEventListener("click", () => step(-1));
 byId("next").addEventListener("click", () => step(1));
 byId("pick").addEventListener("change", (event) => show(Number(event.target.value)));
 byId("group")?.addEventListener("change", offerArms);
-for (const id of ["change", "from", "to"]) byId(id).addEventListener("change", choose);
+byId("change").addEventListener("change", choose);
 byId("search").addEventListener("input", choose);
+for (const id of ["from", "to"]) byId(id).addEventListener("change", compare);
+
+byId("changes").addEventListener("click", ({ target }) => {
+  const rule = target.closest("[data-rule]")?.dataset.rule;
+  const cell = target.closest("[data-place]");
+  if (rule) {
+    byId("change").value = byId("change").value === rule ? "all" : rule; // a second press takes the filter away
+    choose();
+  } else if (cell) {
+    pickCell(Number(cell.dataset.place));
+  }
+});
+
+function pickCell(place) {
+  if (!matching.includes(place)) {
+    byId("change").value = "all";
+    byId("search").value = "";
+    shown = place;
+    return choose();
+  }
+  show(place);
+}
+
+byId("signal").addEventListener("change", ({ target }) => {
+  setWatch(Number(target.value), null, indexes[group()]);
+  tellFires(indexes[group()], matching);
+});
+for (const id of ["threshold", "exact"]) {
+  byId(id).addEventListener("input", ({ target }) => {
+    if (target.value === "") return; // still being written
+    setThreshold(Number(target.value));
+    tellFires(indexes[group()], matching);
+  });
+}
+addEventListener("priced", () => show(shown));
 offerArms();

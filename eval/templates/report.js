@@ -1,4 +1,4 @@
-// The report's plot and tables, and what questions.js shares with them.
+// What the report's scripts share: making nodes, writing figures, reading the embedded data, one tooltip.
 // Text of models and data sets only ever becomes text nodes.
 "use strict";
 
@@ -14,11 +14,33 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-const share = (value) => (value >= 0.995 ? value.toFixed(2) : value.toFixed(2).replace(/^0/, ""));
+// Figures are written as flarekit.eval.wording writes them.
+
+const minus = (text) => (/^-[0.]*$/.test(text) ? text.slice(1) : text.replace("-", "−"));
+const share = (value) => {
+  const digits = Math.abs(value) >= 0.005 || !value ? 2 : 3;
+  return minus(value.toFixed(digits).replace(/^(-?)0\./, "$1."));
+};
+const number = (value) => {
+  const size = Math.abs(value);
+  const whole = size >= 10 || Number.isInteger(size);
+  return minus(
+    whole ? Math.round(value).toLocaleString("en") : size >= 1 ? value.toFixed(1) : String(Number(value.toPrecision(2))),
+  );
+};
+const signed = (write) => (value) => (value > 0 && !write(value).startsWith("−") ? `+${write(value)}` : write(value));
 const percent = (p) => (p >= 0.1 ? (100 * p).toFixed(0) : p >= 0.001 ? (100 * p).toFixed(1) : "<0.1") + "%";
 const count = (n, word) => `${Number(n.toFixed(2))} ${word}${n === 1 ? "" : "s"}`;
 
-// One tooltip for the tokens and for the plot.
+// A question's data are deflated, and unpacked when it is shown.
+
+async function unpack(id) {
+  const bytes = Uint8Array.from(atob(byId(id).textContent), (character) => character.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
+  return JSON.parse(await new Response(stream).text());
+}
+
+// One tooltip for the tokens and for the plots.
 
 function openTip(at, ...children) {
   const tip = byId("tip");
@@ -36,69 +58,3 @@ function hideTip() {
 
 const tipTable = (rows) =>
   el("table", {}, ...rows.map((cells) => el("tr", {}, ...cells.map((text) => el("td", {}, String(text))))));
-
-// The plot. Its text and lines take the page's colour, so light and dark need no second drawing.
-
-const plotTheme = {
-  axis: {
-    labelColor: "currentColor",
-    titleColor: "currentColor",
-    gridColor: "var(--line)",
-    domainColor: "var(--quiet)",
-    tickColor: "var(--quiet)",
-  },
-  legend: { labelColor: "currentColor" },
-};
-
-function plotTip(handler, event, item, value) {
-  if (!value) return hideTip();
-  const { policy, ...figures } = value;
-  const { clientX: left, clientY: top } = event.changedTouches?.[0] ?? event;
-  openTip({ left: left + 8, top: top - 4, bottom: top + 4 }, el("b", {}, policy), tipTable(Object.entries(figures)));
-}
-
-function startPlot(figure) {
-  const { rows, specs } = json(figure.dataset.chart);
-  const part = (name) => figure.querySelector(`select[data-part=${name}]`);
-  let view = null;
-  const chosen = () => ({ ...specs[`${part("score").value} ${part("cost").value}`], datasets: { points: rows } });
-  const draw = async () => {
-    view?.finalize();
-    const options = { actions: false, renderer: "svg", config: plotTheme, tooltip: plotTip };
-    ({ view } = await vegaEmbed(figure.querySelector(".plot"), chosen(), options));
-  };
-  const save = async () => {
-    const paper = await vegaEmbed(el("div"), { ...chosen(), width: 640 }, { actions: false }); // in black on nothing
-    el("a", { href: await paper.view.toImageURL("svg"), download: "accuracy-cost.svg" }).click();
-    paper.finalize();
-  };
-  figure.addEventListener("change", draw);
-  figure.querySelector("[data-do=reset]").addEventListener("click", draw);
-  figure.querySelector("[data-do=save]").addEventListener("click", save);
-  draw();
-}
-
-// Tables: a heading sorts, and sorts the other way when pressed again.
-
-function sortBy(heading) {
-  const body = heading.closest("table").tBodies[0];
-  const column = heading.cellIndex;
-  const names = column === 0;
-  const before = heading.getAttribute("aria-sort");
-  const descending = names ? before === "ascending" : before !== "descending";
-  const value = (row) => row.cells[column].dataset.value;
-  const compare = (x, y) => (names ? x.localeCompare(y, "en", { numeric: true }) : Number(x) - Number(y));
-  const order = (a, b) => {
-    const [x, y] = [value(a), value(b)];
-    if (x === "" || y === "") return (x === "") - (y === ""); // what has no value stays last
-    return descending ? compare(y, x) : compare(x, y);
-  };
-  body.append(...[...body.rows].sort(order));
-  for (const other of heading.parentNode.cells) other.setAttribute("aria-sort", "none");
-  heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
-}
-
-document.querySelectorAll("figure[data-chart]").forEach(startPlot);
-document.querySelectorAll("table.sortable thead th").forEach((heading) => {
-  heading.querySelector("button").addEventListener("click", () => sortBy(heading));
-});

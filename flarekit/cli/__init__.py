@@ -16,6 +16,7 @@ from flarekit.cli.calibrate import calibrate
 from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
+from flarekit.cli.information import information
 from flarekit.cli.policies import policies, signals
 from flarekit.cli.power import power
 from flarekit.cli.router import app as router
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, sweep, compare, power, calibrate, policies, signals, doctor, vllm, world, demo):
+for command in (ask, run, sweep, compare, power, calibrate, information, policies, signals, doctor, vllm, world, demo):
     app.command()(command)
 app.add_typer(router, name="router")
 

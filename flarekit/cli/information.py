@@ -1,0 +1,43 @@
+"""`flarekit information`: how much each signal tells after how many tokens, from recorded runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+
+def information(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories, as written by `flarekit run`.")],
+    out: Annotated[Path, typer.Option(help="The folder for information.csv and the charts.")],
+    weak: Annotated[
+        str | None, typer.Option(help="The arm that answers without help; closed-book or watch unless given.")
+    ] = None,
+    helped: Annotated[str, typer.Option("--helped", "--strong", help="The arm that stands for help.")] = "rag",
+) -> None:
+    """Say how many tokens of an answer are worth waiting for: every signal's AUROC after each, with charts."""
+    # Statistics and charts take seconds to import: only this command waits for them.
+    from flarekit.errors import RunError
+    from flarekit.eval.compare import load_runs
+    from flarekit.eval.information import curves, information_rows
+    from flarekit.eval.information_chart import write_figures
+    from flarekit.eval.information_text import information_csv, print_information
+    from flarekit.eval.study import TARGETS, read_study
+    from flarekit.files import replace_file
+
+    studies = [read_study(group, weak=weak, helped=helped) for group in load_runs(runs)]
+    found = [[point for target in TARGETS for point in curves(study, target)] for study in studies]
+    tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
+    text = information_csv([row for rows in tables for row in rows])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        replace_file(out / "information.csv", text.encode())
+        for place, rows in enumerate(tables, start=1):
+            write_figures(rows, out, f"-{place}" if place > 1 else "")
+    except OSError as error:
+        raise RunError(f"{out}: the charts cannot be written ({error.strerror})") from error
+    for study, points in zip(studies, found, strict=True):
+        print_information(study, points, Console())
+    Console(stderr=True).print(f"Figures: {out}", soft_wrap=True, highlight=False)
