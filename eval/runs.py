@@ -60,6 +60,8 @@ class RunConfig(BaseModel):
     """How to search them (`flarekit.retrievers.make_retriever`), such as bm25:k1=1.2,b=0.75."""
     cache: Path | None = None
     """A store of completions (`flarekit.completions`), so that no model is asked twice."""
+    cache_gib: float = Field(default=4.0, gt=0)
+    """What the store may hold; the least recently used completions go first."""
     limit: int | None = Field(default=None, ge=1)
     """Ask the first so many questions."""
     concurrency: int = Field(default=8, ge=1)
@@ -117,7 +119,7 @@ async def run(
         if strong:
             await stack.enter_async_context(strong)
         tally = Tally()
-        store = stack.enter_context(CompletionStore(config.cache)) if config.cache else None
+        store = _open_store(config, stack)
         weak_asked = await cached(weak, store, tally) if store else weak
         strong_asked = await cached(strong, store, tally) if store and strong else strong
         manifest = await _manifest(config, dataset, retriever, policies, weak, strong)
@@ -150,6 +152,12 @@ async def run(
         if store and store.failure:
             raise RunError(f"all answers are recorded, but the cache is not complete: {store.failure}")
         return tally
+
+
+def _open_store(config: RunConfig, stack: AsyncExitStack) -> CompletionStore | None:
+    if config.cache is None:
+        return None
+    return stack.enter_context(CompletionStore(config.cache, max_bytes=int(config.cache_gib * 2**30)))
 
 
 def planned_policies(config: RunConfig) -> list[Policy]:

@@ -23,9 +23,9 @@ from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Question
 from flarekit.eval.discrimination import auarc, auroc
 from flarekit.eval.information import BAR, LEARNED, Point, best_at, curves, information_rows, worth
-from flarekit.eval.information_chart import SHOWN, information_chart
-from flarekit.eval.information_text import COLUMNS, information_csv, told
 from flarekit.eval.readings import Answer, read_trigger, sentence_ends
+from flarekit.eval.report.information_chart import SHOWN, information_chart
+from flarekit.eval.report.information_text import COLUMNS, information_csv, told
 from flarekit.eval.study import Study, read_study
 from flarekit.eval.trajectories import after, from_words, trajectories, watches
 from flarekit.signals import SIGNALS

@@ -42,4 +42,4 @@ def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     ours = ("session.py", "py.typed", "policies/base.py", "retrievers/bm25.py", "escalation/routers.py", "eval/runs.py")
     for needed in ours:
         assert f"flarekit/{needed}" in names
-    assert "flarekit/eval/templates/report.css" in names
+    assert "flarekit/eval/report/templates/report.css" in names

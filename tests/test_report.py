@@ -18,14 +18,14 @@ from scipy.stats import binomtest
 
 from flarekit.errors import RunError
 from flarekit.escalation.costs import Prices
-from flarekit.eval.charts import LOOKS
 from flarekit.eval.compare import load_runs, table
 from flarekit.eval.dataset import Question
-from flarekit.eval.fire_points import COLUMNS, SCALE, WATCHES, counted_as, own_threshold, peaks, walk
-from flarekit.eval.report import embedded_json, write_report
-from flarekit.eval.report_costs import parameters_of
-from flarekit.eval.report_parts import NOTHING, Cell, Column, Figure, Table
-from flarekit.eval.report_policies import policy_points
+from flarekit.eval.report.charts import LOOKS
+from flarekit.eval.report.fire_points import COLUMNS, SCALE, WATCHES, counted_as, own_threshold, peaks, walk
+from flarekit.eval.report.page import embedded_json, write_report
+from flarekit.eval.report.parts import NOTHING, Cell, Column, Figure, Table
+from flarekit.eval.report.policies import policy_points
+from flarekit.eval.report.prices import parameters_of
 from flarekit.monitor import Monitor
 from flarekit.policies import POLICIES
 from flarekit.signals import find_signal

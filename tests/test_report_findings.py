@@ -11,8 +11,8 @@ from test_verdict import Make, group_of, handed_over, looked_up, plain, sometime
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, table
-from flarekit.eval.report_findings import Told, tell
-from flarekit.eval.report_parts import Figure, Table, part_csv
+from flarekit.eval.report.findings import Told, tell
+from flarekit.eval.report.parts import Figure, Table, part_csv
 from flarekit.trace import Trace
 
 

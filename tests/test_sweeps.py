@@ -15,7 +15,7 @@ from test_cached import told
 
 from flarekit.errors import ConfigError, FlarekitError
 from flarekit.eval.recorded import read_run
-from flarekit.eval.runs import make_config, run
+from flarekit.eval.runs import make_config, read_settings, run
 from flarekit.eval.sweeps import TWINS, expand, make_sweep, plan, sweep
 from flarekit.policies import parse_policy
 
@@ -126,6 +126,13 @@ def test_what_is_wrong_in_an_experiment_is_named(change: dict[str, Any], says: s
     with pytest.raises(ConfigError) as error:
         make_sweep(settings(**change))
     assert str(error.value).startswith(says)
+
+
+@pytest.mark.parametrize("name", ["thresholds", "verdict"])
+def test_the_experiments_in_benchmarks_can_be_made(name: str) -> None:
+    file = Path(__file__).parents[1] / "benchmarks" / f"{name}.yaml"
+    [config] = make_sweep(read_settings(file) | {"engine": "http://host:8000", "out": "runs/x"})
+    assert len(config.policies) >= 20
 
 
 async def test_a_sweep_is_planned_carried_out_and_finished(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def compare(
     from flarekit.escalation.costs import Prices, load_prices
     from flarekit.eval.compare import load_runs, table
     from flarekit.eval.report import write_report
-    from flarekit.eval.terminal import print_tables, table_json
+    from flarekit.eval.report.terminal import print_tables, table_json
 
     price_list = load_prices(prices) if prices else Prices()
     groups = load_runs(runs)

@@ -22,8 +22,8 @@ def information(
     from flarekit.errors import RunError
     from flarekit.eval.compare import load_runs
     from flarekit.eval.information import curves, information_rows
-    from flarekit.eval.information_chart import write_figures
-    from flarekit.eval.information_text import information_csv, print_information
+    from flarekit.eval.report.information_chart import write_figures
+    from flarekit.eval.report.information_text import information_csv, print_information
     from flarekit.eval.study import TARGETS, read_study
     from flarekit.files import replace_file
 

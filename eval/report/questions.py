@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flarekit.eval.compare import Group, Result
-from flarekit.eval.fire_points import COLUMNS, Seen, counted_as, peaks, walk
+from flarekit.eval.report.fire_points import COLUMNS, Seen, counted_as, peaks, walk
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Event, Fired, HandedOver, Probe, Retrieved, Segment
 

@@ -18,8 +18,8 @@ import altair as alt
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.charts import STYLE, Look
 from flarekit.eval.information import BAR, LEARNED, Axis
+from flarekit.eval.report.charts import STYLE, Look
 
 Record = Mapping[str, Any]
 

@@ -14,15 +14,15 @@ import altair as alt
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.costs import Prices
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.budget_chart import split_chart
 from flarekit.eval.budgets import budgets_of, spending, split, split_rows
-from flarekit.eval.charts import STYLE, zoomable
 from flarekit.eval.compare import Group, Row
 from flarekit.eval.families import ACTIONS, Action, ends, family, matrix
 from flarekit.eval.frontier import cost_range, hull, oracle_frontier, rating, spots
 from flarekit.eval.information import curves, information_rows
-from flarekit.eval.information_chart import AXES, SCORES, TITLES, information_chart
-from flarekit.eval.report_parts import Cell, Column, Figure, Table, interval_cell, plain_cell
+from flarekit.eval.report.budget_chart import split_chart
+from flarekit.eval.report.charts import STYLE, zoomable
+from flarekit.eval.report.information_chart import AXES, SCORES, TITLES, information_chart
+from flarekit.eval.report.parts import Cell, Column, Figure, Table, interval_cell, plain_cell
 from flarekit.eval.study import TARGETS, read_study
 from flarekit.eval.verdict import Findings, Verdict, findings, verdict_sentences
 from flarekit.eval.wording import number, share, signed, verdict

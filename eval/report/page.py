@@ -5,7 +5,7 @@ model or a data set wrote reaches it as JSON and is shown as text; a content sec
 request.
 
 A section of the page holds the verdict, the plot with its prices, the table, and then its `parts`: any further `Figure`
-or `Table` (`flarekit.eval.report_parts`), which need no markup of their own.
+or `Table` (`flarekit.eval.report.parts`), which need no markup of their own.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from markupsafe import Markup
 from flarekit.errors import RunError
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, baseline_of, table
-from flarekit.eval.fire_points import SCALE, WATCHES, own_threshold
-from flarekit.eval.report_costs import PARTS, price_panel
-from flarekit.eval.report_findings import tell
-from flarekit.eval.report_parts import Figure, Table, part_csv
-from flarekit.eval.report_policies import policy_figure, policy_table, table_csv
-from flarekit.eval.view import answered, index_view, packed, question_view
+from flarekit.eval.report.findings import tell
+from flarekit.eval.report.fire_points import SCALE, WATCHES, own_threshold
+from flarekit.eval.report.parts import Figure, Table, part_csv
+from flarekit.eval.report.policies import policy_figure, policy_table, table_csv
+from flarekit.eval.report.prices import PARTS, price_panel
+from flarekit.eval.report.questions import answered, index_view, packed, question_view
 from flarekit.eval.wording import pairs
 from flarekit.files import replace_file
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flarekit.escalation.costs import Prices
-from flarekit.eval.charts import SCORES, accuracy_cost, chart_rows, from_highest, plotted_costs, zoomable
 from flarekit.eval.compare import COSTS, Group, Row, unequal
 from flarekit.eval.curves import points
-from flarekit.eval.report_costs import point_parts
-from flarekit.eval.report_parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
+from flarekit.eval.report.charts import SCORES, accuracy_cost, chart_rows, from_highest, plotted_costs, zoomable
+from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
+from flarekit.eval.report.prices import point_parts
 from flarekit.eval.statistics import Interval
 from flarekit.eval.wording import number, share, signed
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, unequal
-from flarekit.eval.report_findings import headline
+from flarekit.eval.report.findings import headline
 from flarekit.eval.wording import bounds_text, number, share, signed
 
 

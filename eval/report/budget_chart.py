@@ -7,7 +7,7 @@ from typing import Any
 
 import altair as alt
 
-from flarekit.eval.charts import STYLE
+from flarekit.eval.report.charts import STYLE
 
 _COLOURS = ("#3b9ad9", "#cc8400", "#c9485b")
 _SHAPES = ("circle", "square", "triangle-up")

@@ -9,7 +9,7 @@ from typing import Any
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group
 from flarekit.eval.curves import PRE_FAMILIES, UNHELPED, Point, parse, pre_curves
-from flarekit.eval.view import answered
+from flarekit.eval.report.questions import answered
 from flarekit.trace import Costs
 
 PARTS = {
