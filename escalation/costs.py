@@ -1,4 +1,4 @@
-"""What an answer costs as one number: a price for every kind of token and for a look-up.
+"""What an answer costs as one number: a price for every kind of token, for a look-up and for a second.
 
 Costs are counted in tokens, look-ups and seconds (`flarekit.trace.Costs`); which of them matter is for their user to
 say. Only the proportions between the prices count, so any common scale will do: with a price list in dollars per
@@ -17,7 +17,7 @@ from flarekit.trace import Costs
 
 
 class Prices(BaseModel):
-    """The price of one token of each kind and of one look-up, all on one scale.
+    """The price of one token of each kind, of one look-up and of one second, all on one scale.
 
     The defaults are relative: 1 is what the weak model asks for one generated token.
     """
@@ -35,6 +35,8 @@ class Prices(BaseModel):
     strong_cached: NonNegativeFloat = 0.075
     retrieval: NonNegativeFloat = 1.0
     """A look-up in a local index takes about as long as a token. The passages are paid for where they are read."""
+    second: NonNegativeFloat = 0.0
+    """A second that somebody waits. What else ran on the server is in it, so that it is worth most measured alone."""
     unit: str = "generated-token equivalents"
     """What the result is counted in, for labels, such as "USD per million questions"."""
 
@@ -54,6 +56,7 @@ def price(costs: Costs, prices: Prices) -> float:
         + costs.strong_cached_tokens * prices.strong_cached
         + costs.strong_generated_tokens * prices.strong_generated
         + costs.retrievals * prices.retrieval
+        + costs.seconds * prices.second
     )
 
 

@@ -47,7 +47,8 @@ class Curves:
     def apgr(self) -> Floats:
         """The area under PGR over the rates, .5 by chance. Shape (resamplings,)."""
         recovered = self.recovered
-        return np.asarray((np.diff(self.rates, axis=1) * (recovered[:, 1:] + recovered[:, :-1]) / 2).sum(axis=1))
+        with np.errstate(invalid="ignore"):  # without a gap it is NaN, or infinite at some points
+            return np.asarray((np.diff(self.rates, axis=1) * (recovered[:, 1:] + recovered[:, :-1]) / 2).sum(axis=1))
 
     def cpt(self, recovered: float) -> Floats:
         """The smallest rate with that much PGR (0 to 1), infinite where none has. Shape (resamplings,).

@@ -124,7 +124,7 @@ class CachedEngine:
             return
         key, offset, record = self._find(prompt, options)
         async with AsyncExitStack() as stack:
-            cached = self._prefixes.hit(prompt) if self._prefixes else None
+            cached = self._read(prompt)
             stream = Replay(self._engine, list(prompt), options, record, offset, cached, stack)
             try:
                 yield stream
@@ -144,7 +144,7 @@ class CachedEngine:
             self._store.put(key, orjson.dumps([found, asked, generated]))
             self.tally.generated += generated
             self.tally.asked += 1
-        return found, Usage(asked, self._read_again(prompt, asked), generated, True)
+        return found, Usage(asked, self._read(prompt, asked // len(prompt)), generated, True)
 
     async def score(self, prompt: Sequence[int]) -> list[float]:
         """ln p of each token of `prompt` after the first. Shape (len(prompt) - 1,)."""
@@ -156,13 +156,17 @@ class CachedEngine:
         self.tally.asked += 1
         return scores
 
-    def _read_again(self, prompt: Sequence[int], asked: int) -> int | None:
-        """Cached tokens where `prompt` was read so often in a row that `asked` tokens were read in all."""
+    def _read(self, prompt: Sequence[int], times: int = 1) -> int | None:
+        """Tokens that the policy's prefix cache serves of a prompt that is read so often in a row.
+
+        vLLM counts a block as cached from the step on in which it is computed, so that requests which come together
+        share it: the prompt is there for the next one at once.
+        """
         if self._prefixes is None:
             return None
         first = self._prefixes.hit(prompt)
         self._prefixes.add(prompt)
-        return first + (asked // len(prompt) - 1) * self._prefixes.hit(prompt)
+        return first + (times - 1) * self._prefixes.hit(prompt)
 
     def _find(self, prompt: Sequence[int], options: Options) -> tuple[bytes, int, Record]:
         """Where the stream is recorded that goes on from `prompt`, how many of its tokens `prompt` holds, and itself.

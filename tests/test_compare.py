@@ -209,10 +209,12 @@ def test_a_price_counts_every_token_once() -> None:
         strong_cached_tokens=200,
         strong_generated_tokens=40,
         retrievals=2,
+        seconds=3.0,
     )
     # The weak model read 400, 300 of them cached; the strong one 600, 200 of them cached.
     expected = 100 * 0.25 + 300 * 0.025 + 60 * 1 + 400 * 0.75 + 200 * 0.075 + 40 * 3 + 2 * 1
     assert price(costs, Prices()) == pytest.approx(expected)
+    assert price(costs, Prices(second=2)) == pytest.approx(expected + 3 * 2)
     assert price(costs, Prices(**dict.fromkeys(Prices.model_fields.keys() - {"unit"}, 0.0))) == 0
 
 

@@ -449,7 +449,9 @@ def test_the_strip_is_clicked_and_walked_by_keyboard(page: Page) -> None:
 
 # --- prices ---------------------------------------------------------------------------------------------------------
 
-OTHER = Prices(generated=2, prompt=0.5, cached=0.1, strong_generated=9, strong_prompt=4, strong_cached=1, retrieval=40)
+OTHER = Prices(
+    generated=2, prompt=0.5, cached=0.1, strong_generated=9, strong_prompt=4, strong_cached=1, retrieval=40, second=5
+)
 
 
 def areas(rows: Sequence[dict[str, Any]], score: str) -> dict[str, float]:

@@ -20,6 +20,8 @@ from flarekit.eval.statistics import Interval
 from flarekit.eval.wording import interval_text, share
 
 SCORES = {"f1": "F1", "exact_match": "Exact match"}
+OWN_LAYERS = ("derived", "hull")
+"""The kinds of points that have a layer of their own, named after them; templates/plots.js knows them too."""
 _STAR = "M0,-1L.25,-.31L.95,-.31L.38,.12L.59,.81L0,.4L-.59,.81L-.38,.12L-.95,-.31L-.25,-.31Z"
 
 

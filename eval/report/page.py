@@ -22,6 +22,7 @@ from markupsafe import Markup
 from flarekit.errors import RunError
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, baseline_of, table
+from flarekit.eval.report.charts import OWN_LAYERS
 from flarekit.eval.report.findings import tell
 from flarekit.eval.report.fire_points import SCALE, WATCHES, own_threshold
 from flarekit.eval.report.parts import Figure, Table, part_csv
@@ -168,5 +169,6 @@ def _write_part(stem: Path, part: Figure | Table, heading: str) -> None:
 
 
 def _drawn(layer: Mapping[str, Any], figure: Figure) -> bool:
-    """A layer is named after the kind of points that it shows, and left out where there are none, as in the page."""
-    return "name" not in layer or any(row.get("kind") == layer["name"] for row in figure.rows)
+    """A layer that is named after a kind of points is left out where there are none, as in the page."""
+    name = layer.get("name")
+    return name not in OWN_LAYERS or any(row.get("kind") == name for row in figure.rows)

@@ -22,7 +22,7 @@ PARTS = {
     "retrieval": "Look-up",
     "second": "Second",
 }
-"""What has a price, by the fields of `Prices`; a second has none there, and 0 unless the page's reader gives it one."""
+"""What has a price, by the fields of `Prices`."""
 _EXAMPLE = [0.05, 0.005, 0.2, 0.5, 0.05, 2.0, 50.0, 0.0]
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 
@@ -44,7 +44,7 @@ def cost_parts(costs: Costs) -> list[float]:
 
 def price_list(prices: Prices) -> list[float]:
     """The prices in the order of `PARTS`."""
-    return [getattr(prices, name) if name != "second" else 0.0 for name in PARTS]
+    return [getattr(prices, name) for name in PARTS]
 
 
 def point_parts(group: Group, points: Sequence[Point]) -> list[list[float] | None]:
@@ -52,16 +52,11 @@ def point_parts(group: Group, points: Sequence[Point]) -> list[list[float] | Non
 
     A curve that is priced with a single unit price shows what it holds of that unit.
     """
-    units = [_only(name) for name in PARTS if name != "second"]
+    units = [Prices(**{field: float(field == name) for field in PARTS}) for name in PARTS]
     priced = [[point for family in PRE_FAMILIES for point in pre_curves(group, family, unit)] for unit in units]
     columns = [[point.means["price"] for point in points] for points in priced]
     derived = iter(zip(*columns, strict=True))
-    return [
-        [*(round(part, 5) for part in next(derived)), round(point.means["seconds"], 5)]
-        if point.kind == "derived"
-        else None
-        for point in points
-    ]
+    return [[round(part, 5) for part in next(derived)] if point.kind == "derived" else None for point in points]
 
 
 def price_panel(group: Group, prices: Prices) -> dict[str, Any]:
@@ -109,8 +104,3 @@ def _preset(key: str, title: str, values: list[float], unit: str) -> dict[str, A
 def _first(group: Group, family: str) -> str | None:
     """The arm that curves and the oracle take for this family."""
     return next((policy for policy in group.arms if parse(policy).family == family), None)
-
-
-def _only(name: str) -> Prices:
-    """A price list that counts one kind of cost."""
-    return Prices(**{field: float(field == name) for field in PARTS if field != "second"})

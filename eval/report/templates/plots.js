@@ -39,8 +39,9 @@ function startPlot(figure) {
     }
     const points = [...plot.rows, ...plot.adds(...choices)].filter(plot.keeps);
     const spec = JSON.parse(text);
-    // A layer is named after the kind of points that it shows; without any, Vega would warn of its extent.
-    spec.layer = spec.layer?.filter(({ name }) => !name || points.some(({ kind }) => kind === name));
+    // These layers are named after the kind of points that they show; without any, Vega would warn of their extent.
+    const own = ["derived", "hull"];
+    spec.layer = spec.layer?.filter(({ name }) => !own.includes(name) || points.some(({ kind }) => kind === name));
     return { ...spec, datasets: { points } };
   }
 
