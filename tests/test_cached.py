@@ -134,6 +134,15 @@ async def test_policies_have_a_prefix_cache_each_to_be_reckoned_with() -> None:
                 assert reads == [0, 24], "what another policy has read is not there, what its own has is"
 
 
+async def test_requests_that_come_together_share_what_they_read() -> None:
+    labels = 'block_size="8",enable_prefix_caching="True",num_gpu_blocks="100"'
+    with ScriptedVLLM(pages={"/metrics": f"vllm:cache_config_info{{{labels}}} 1.0\n"}) as server:
+        async with opened(server) as engine:
+            policy = engine.salted("a")
+            async with policy.stream(PROMPT, max_tokens=60) as one, policy.stream(PROMPT, max_tokens=60) as other:
+                assert (one.usage.cached, other.usage.cached) == (0, 24)
+
+
 @pytest.mark.parametrize(
     "other",
     [{"temperature": 0.7, "seed": 1}, {"top_logprobs": 3}, {"stop": ["\n"]}],
