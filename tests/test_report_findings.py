@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import vl_convert
 from run_directories import segment, trace
 from test_verdict import Make, group_of, handed_over, looked_up, plain, sometimes
 
@@ -71,14 +75,17 @@ def test_every_comparison_is_a_row_with_its_corrected_chance(whole: Told) -> Non
     assert all(len(row) == len(part(whole, "moments").columns) for row in rows)  # type: ignore[union-attr]
 
 
-def test_every_menu_choice_has_its_drawing(whole: Told) -> None:
+def test_every_choice_of_every_menu_has_its_drawing(whole: Told) -> None:
     for one in whole.parts:
         if isinstance(one, Figure):
-            menus = [list(choices) for choices in one.menus.values()]
-            firsts = " ".join(choices[0] for choices in menus)
-            assert firsts in one.specs, one.key
-            for spec in one.specs.values():
-                assert "points" in str(spec["layer"][0].get("data", spec.get("data"))), "the page supplies the data"
+            choices = {" ".join(some) for some in itertools.product(*one.menus.values())}
+            assert choices == set(one.specs), one.key
+            assert all('"points"' in json.dumps(spec) for spec in one.specs.values()), "the page supplies the data"
+            assert all(vl_convert.vegalite_to_svg(drawn(one, spec)) for spec in one.specs.values())
+
+
+def drawn(figure: Figure, spec: Any) -> dict[str, Any]:
+    return {**spec, "datasets": {"points": list(figure.rows)}, "width": 300}
 
 
 def test_the_frontier_of_every_moment_begins_at_the_cheapest_end_and_never_falls(whole: Told) -> None:

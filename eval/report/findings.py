@@ -253,11 +253,12 @@ def information_figure(group: Group) -> Figure:
     drawn = {(row["helped"], row["target"], row["axis"]) for row in rows}
     specs = {
         f"{target} {name} {axis} {score}": _information_spec(rows, name, target, axis, score)
+        if (name, target, axis) in drawn
+        else _nothing("Too few answers of this kind for a curve.")
         for target in TARGETS
         for name in helps
         for axis in AXES
         for score in SCORES
-        if (name, target, axis) in drawn
     }
     return Figure(
         key="information",
@@ -268,7 +269,7 @@ def information_figure(group: Group) -> Figure:
         "intervals by question.",
         label="AUROC of every signal by how much of the answer has been generated; information.csv holds the figures.",
         menus={
-            "What is told": {target: TITLES[target] for target in TARGETS if any(t == target for _, t, _ in drawn)},
+            "What is told": {str(target): TITLES[target] for target in TARGETS},
             "Help": {name: _HELP[name] for name in helps},
             "Along": {str(axis): title for axis, title in AXES.items()},
             "Score": dict(SCORES),
@@ -288,6 +289,20 @@ def _information_spec(
         "transform": [{"filter": f"datum.helped === '{helped}'"}],
         "width": "container",
         "background": "transparent",
+    }
+
+
+def _nothing(text: str) -> dict[str, Any]:
+    """A plot that says why there is none."""
+    return {
+        "data": {"name": "points"},
+        "transform": [{"filter": "false"}],
+        "mark": "point",
+        "title": {"text": text, "fontSize": 13, "fontWeight": "normal", "color": "#7c828a", "anchor": "start"},
+        "width": "container",
+        "height": 40,
+        "background": "transparent",
+        "config": {"view": {"stroke": None}},
     }
 
 
