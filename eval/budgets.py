@@ -11,7 +11,7 @@ on one half of the questions and judged on the other, since the best of many arm
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,12 @@ from flarekit.escalation.costs import Prices, price
 from flarekit.eval.compare import Group, Result
 from flarekit.eval.statistics import Interval
 from flarekit.policies import parse_policy
-from flarekit.trace import Costs, Retrieved, Segment, Trace
+from flarekit.trace import Costs, Role, Segment, Trace
 
 Floats = NDArray[np.float64]
 WAYS = ("retrieval", "strong", "samples")
 """What can be spent on beyond one plain answer of the weak model."""
+ROLES: tuple[Role, ...] = ("weak", "strong")
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
 _PLAIN = "closed-book"
 _NOT_WAYS = frozenset({"role"})
@@ -94,7 +95,8 @@ def spending(group: Group, prices: Prices, score: str = "f1") -> Spending:
             f"{group.dataset}: a split needs closed-book and two other arms of {', '.join(_FAMILIES)} "
             "with ten questions that all of them finished"
         )
-    plain = float(np.mean([_prompt_price(group.arms[_PLAIN].results[key].trace, prices) for key in keys]))
+    answers = [group.arms[_PLAIN].results[key].trace for key in keys]
+    plain = {role: float(np.mean([_prompt_price(one, prices, role) for one in answers])) for role in ROLES}
     table = [[_parts(arm.results[key], prices, plain) for key in keys] for arm in arms]
     return Spending(
         [arm.policy for arm in arms],
@@ -162,26 +164,30 @@ def _decides_nothing(spec: str) -> bool:
     return name in _FAMILIES and not keys & _NOT_WAYS and not parse_policy(spec).chooser
 
 
-def _parts(result: Result, prices: Prices, plain: float) -> dict[str, float]:
+def _parts(result: Result, prices: Prices, plain: Mapping[Role, float]) -> dict[str, float]:
     """The price of what one answer spent on each way.
 
-    All of the strong model's tokens are the strong way's, weak streams that lost a vote the samples'. Retrieval's are
-    the look-ups and what the passages add to the price of the weak model's prompt beyond `plain`.
+    Retrieval's are the look-ups and what the passages add to the price of the prompt that the answer was written from,
+    beyond a `plain` one that the same model reads. The rest of the strong model's tokens are the strong way's, and weak
+    streams that lost a vote the samples'.
     """
-    segments = [event for event in result.trace.events if isinstance(event, Segment)]
-    weak = [segment for segment in segments if segment.role == "weak"]
-    kept = [segment for segment in weak if segment.kept]
-    looked_up = any(isinstance(event, Retrieved) for event in result.trace.events)
-    read = sum(_segment_price(segment, prices, generated=False) for segment in kept)
+    segments = result.trace.segments
+    read = 0.0
+    if result.costs.retrievals:
+        kept = [segment for segment in segments if segment.kept]
+        read = sum(max(0.0, _segment_price(one, prices, generated=False) - plain[one.role]) for one in kept)
+    strong = sum(_segment_price(segment, prices) for segment in segments if segment.role == "strong")
+    by_strong = any(segment.kept for segment in segments if segment.role == "strong")
     return {
-        "strong": sum(_segment_price(segment, prices) for segment in segments if segment.role == "strong"),
-        "samples": sum(_segment_price(segment, prices) for segment in weak if not segment.kept),
-        "retrieval": result.costs.retrievals * prices.retrieval + max(0.0, read - plain) * (looked_up and bool(kept)),
+        "strong": max(0.0, strong - read * by_strong),
+        "samples": sum(_segment_price(one, prices) for one in segments if one.role == "weak" and not one.kept),
+        "retrieval": result.costs.retrievals * prices.retrieval + read,
     }
 
 
-def _prompt_price(trace: Trace, prices: Prices) -> float:
-    return sum(_segment_price(segment, prices, generated=False) for segment in trace.segments)
+def _prompt_price(trace: Trace, prices: Prices, role: Role) -> float:
+    """What reading the prompts of an answer costs, or would cost the model in that role."""
+    return sum(_segment_price(replace(one, role=role), prices, generated=False) for one in trace.segments)
 
 
 def _segment_price(segment: Segment, prices: Prices, *, generated: bool = True) -> float:

@@ -101,6 +101,7 @@ def run(folder: Path) -> Path:
             trace(key, "rag", "Lima", retrieved("Which?", "p0"), two),
             trace(key, "self-consistency:samples=3", "Rome", plain, lost, lost),
             trace(key, "strong", "Lima", replace(plain, role="strong")),
+            trace(key, "rag:model=strong", "Lima", retrieved("Which?", "p0"), replace(two, role="strong")),
             trace(key, "flare", "Lima", plain),
             trace(key, "closed-book:role=expert", "Rome", plain),
         ]
@@ -110,16 +111,15 @@ def run(folder: Path) -> Path:
 def test_what_an_answer_spent_is_told_by_its_streams(tmp_path: Path) -> None:
     [group] = load_runs([run(tmp_path / "run")])
     spent = spending(group, Prices())
-    assert list(spent.arms) == ["closed-book", "rag", "self-consistency:samples=3", "strong"], (
-        "those that decide nothing"
-    )
+    plain = ["closed-book", "rag", "self-consistency:samples=3", "strong", "rag:model=strong"]
+    assert list(spent.arms) == plain, "those that decide nothing"
     means = {way: values.mean(axis=1).tolist() for way, values in spent.parts.items()}
-    assert means["retrieval"] == [0, 1 + 60 * 0.25, 0, 0]
-    assert means["samples"] == [0, 0, 2 * (100 * 0.25 + 4), 0]
-    assert means["strong"] == [0, 0, 0, 100 * 0.75 + 4 * 3]
-    assert spent.scores.mean(axis=1).tolist() == [0, 1, 0, 1]
+    assert means["retrieval"] == [0, 1 + 60 * 0.25, 0, 0, 1 + 60 * 0.75]
+    assert means["samples"] == [0, 0, 2 * (100 * 0.25 + 4), 0, 0]
+    assert means["strong"] == [0, 0, 0, 100 * 0.75 + 4 * 3, 100 * 0.75 + 4 * 3]
+    assert spent.scores.mean(axis=1).tolist() == [0, 1, 0, 1, 1]
     low, *_, high = budgets_of(spent)
-    assert 29 < low < high < 87
+    assert 29 < low < high < 133
 
 
 def test_rows_for_a_chart_hold_no_point_that_cannot_be_had(tmp_path: Path) -> None:
