@@ -21,11 +21,12 @@ from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import load_runs, table
 from flarekit.eval.dataset import Question
 from flarekit.eval.report.charts import LOOKS
+from flarekit.eval.report.findings import Told
 from flarekit.eval.report.fire_points import COLUMNS, SCALE, WATCHES, counted_as, own_threshold, peaks, walk
 from flarekit.eval.report.page import embedded_json, write_report
 from flarekit.eval.report.parts import NOTHING, Cell, Column, Figure, Table
 from flarekit.eval.report.policies import policy_points
-from flarekit.eval.report.prices import parameters_of
+from flarekit.eval.report.prices import PARTS, parameters_of
 from flarekit.monitor import Monitor
 from flarekit.policies import POLICIES
 from flarekit.signals import find_signal
@@ -161,14 +162,16 @@ def test_it_opens_without_network_errors_or_sideways_scrolling(
     assert requests == [report.as_uri()]
     assert problems == []
     assert opened.evaluate("document.documentElement.scrollWidth") == width
-    assert opened.locator(".plot svg").bounding_box()["width"] <= width  # type: ignore[index]
+    assert opened.locator(".plot svg").first.bounding_box()["width"] <= width  # type: ignore[index]
     context.close()
 
 
 @pytest.mark.browser
 def test_the_verdict_and_the_curves_are_on_the_page(page: Page) -> None:
-    assert "On hotpotqa (n = 12, tiny + big) flare answers with F1 1.00" in page.locator(".verdict").inner_text()
-    legend = page.locator(".plot svg .role-legend-label text").all_text_contents()
+    said = page.locator(".verdict").inner_text()
+    assert said.startswith("On hotpotqa (n = 12, tiny + big), with ")
+    assert "retrieving during generation answers with F1 " in said
+    legend = page.locator(".plot").first.locator("svg .role-legend-label text").all_text_contents()
     assert legend == ["closed-book", "rag", "pre-retrieve", "flare", "escalate", "oracle"]
 
 
@@ -508,9 +511,7 @@ def agrees_with_python(page: Page, report: Path, prices: Prices) -> None:
 def test_costs_and_hulls_of_the_page_are_those_of_python_for_any_prices(page: Page, report: Path) -> None:
     agrees_with_python(page, report, Prices())
     page.locator("details.prices > summary").press("Enter")
-    for place, name in enumerate(
-        ("prompt", "cached", "generated", "strong_prompt", "strong_cached", "strong_generated", "retrieval")
-    ):
+    for place, name in enumerate(PARTS):
         page.fill(f"[data-price='{place}']", str(getattr(OTHER, name)))
     expect(page.locator("[data-part=said]")).to_contain_text("Reckoned anew")
     page.wait_for_timeout(300)  # the last field's value is waited for a little
@@ -605,10 +606,14 @@ def test_a_further_figure_and_table_need_no_markup(
     figure = Figure("extra", "A further figure", "Its note.", "Points.", menus, [{"x": 1, "y": 2}], specs)
     cells = [[Cell("one", "one"), Cell("1", 1.0, "0 to 2")], [Cell("two", "two"), NOTHING]]
     extra = Table("A further table", "Its note.", [Column("Name"), Column("Value")], cells, key="more")
-    monkeypatch.setattr("flarekit.eval.report._further", lambda *_: [figure, extra])
+    monkeypatch.setattr(
+        "flarekit.eval.report.page.tell", lambda *_: Told(["It is so."], [figure, extra], ["Left out: x."])
+    )
     opened = browser.new_page()
     open_report(opened, write_report(load_runs([report.parents[1] / "run"]), tmp_path / "out"))
     opened.wait_for_selector("[data-name=extra] .plot svg")
+    assert opened.locator(".verdict").inner_text() == "It is so."
+    assert opened.get_by_text("Left out: x.").is_visible()
     opened.select_option("[data-menu=axis]", "b")
     opened.locator("[data-table=more] button").last.click()
     assert opened.locator("[data-table=more] tbody th").all_inner_texts() == ["one", "two"]

@@ -55,7 +55,7 @@ def part(found: Told, key: str) -> Figure | Table:
 
 
 def test_a_run_of_all_kinds_has_all_parts(whole: Told) -> None:
-    assert [one.key for one in whole.parts] == ["moments", "frontiers", "ratings", "information", "budgets"]
+    assert [one.key for one in whole.parts] == ["moments", "frontiers", "ratings", "information", "budgets", "balances"]
     assert whole.missing == []
     assert all(part_csv(one).count("\n") > 1 for one in whole.parts)
 

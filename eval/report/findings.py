@@ -14,7 +14,7 @@ import altair as alt
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.costs import Prices
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.budgets import budgets_of, spending, split, split_rows
+from flarekit.eval.budgets import Split, budgets_of, spending, split, split_rows
 from flarekit.eval.compare import Group, Row
 from flarekit.eval.families import ACTIONS, Action, ends, family, matrix
 from flarekit.eval.frontier import cost_range, hull, oracle_frontier, rating, spots
@@ -56,7 +56,7 @@ def tell(group: Group, rows: list[Row], baseline: str | None, prices: Prices) ->
         lambda: [moments_table(found, prices)] if found.verdicts else [],
         lambda: frontier_parts(group, prices),
         lambda: [information_figure(group)],
-        lambda: [split_figure(group, prices)],
+        lambda: split_parts(group, prices),
     ]
     for make in makers:
         try:
@@ -306,8 +306,8 @@ def _nothing(text: str) -> dict[str, Any]:
     }
 
 
-def split_figure(group: Group, prices: Prices) -> Figure:
-    """One budget split between retrieval and the strong model, and between retrieval and samples.
+def split_parts(group: Group, prices: Prices) -> list[Figure | Table]:
+    """Every budget split between every two ways that were recorded, and whether a balance beats both ends.
 
     `ConfigError` where there are too few arms that decide nothing.
     """
@@ -317,14 +317,12 @@ def split_figure(group: Group, prices: Prices) -> Figure:
     if not ways:
         raise ConfigError("a split needs arms that spend in two ways, such as rag and strong")
     splits = [split(spent, budget, pair) for pair in ways for budget in budgets_of(spent)]
+    return [_split_figure(splits), _balance_table(splits, prices)]
+
+
+def _split_figure(splits: Sequence[Split]) -> Figure:
     rows = split_rows(splits)
-    balances = [
-        f"{pair} at {number(one.budget)}: {signed(share)(one.balance.difference.estimate)} "
-        f"[{share(one.balance.difference.low)}, {share(one.balance.difference.high)}]"
-        for one in splits
-        if (pair := " and ".join(one.between))
-    ]
-    titles = {" – ".join(pair): " and ".join(pair) for pair in ways}
+    titles = {" – ".join(one.between): " and ".join(one.between) for one in splits}
     specs = {
         name: zoomable(split_chart(rows, between=name, score="F1", data=alt.NamedData("points")).to_dict())
         for name in titles
@@ -334,10 +332,34 @@ def split_figure(group: Group, prices: Prices) -> Figure:
         title="One budget, split",
         note="The best mixture of arms that decide nothing, for a mean budget of a question and a given share of the "
         "spending, chosen on one half of the questions and judged on the other. A balanced split beats both ends where "
-        "a line is higher in the middle. Best balanced split minus the better end, with 95% intervals: "
-        f"{'; '.join(balances)}.",
+        "a line is higher in the middle; bands are 95% bootstrap intervals by question.",
         label="F1 by the share of the budget that goes to the first of two ways of spending it.",
         menus={"Between": titles},
         rows=rows,
         specs=specs,
     )
+
+
+def _balance_table(splits: Sequence[Split], prices: Prices) -> Table:
+    columns = [
+        Column("Between"),
+        Column("Budget", "", f"in {prices.unit} per question"),
+        Column("Balance", "", "share of the spending that goes to the first way, at the best balanced split"),
+        Column("End", "", "the better of the two ends"),
+        Column("Δ F1", "", "the balanced split minus the better end"),
+    ]
+    rows = [
+        [
+            Cell(" and ".join(one.between), " – ".join(one.between)),
+            plain_cell(one.budget, number),
+            Cell(f"{one.balance.share:.0%}", one.balance.share),
+            Cell(one.between[0] if one.balance.end else one.between[1], one.balance.end),
+            interval_cell(one.balance.difference, signed(share)),
+        ]
+        for one in splits
+    ]
+    note = (
+        "The best balanced split against the better end of the same budget, with 95% bootstrap intervals by question; "
+        "which split and which end are compared was picked by these figures."
+    )
+    return Table("Balanced against one-sided", note, columns, rows, key="balances")
