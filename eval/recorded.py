@@ -74,6 +74,11 @@ class RecordedRun:
     traces: Mapping[str, Mapping[str, Trace]]
     """By policy specification (in the manifest's order) and question id."""
 
+    @property
+    def answered(self) -> set[tuple[str, str]]:
+        """(policy specification, question id) of every answer."""
+        return {(policy, id_) for policy, arm in self.traces.items() for id_ in arm}
+
 
 def read_run(path: Path) -> RecordedRun:
     """The run in the directory `path`.

@@ -100,7 +100,7 @@ class RunDirectory:
                     "choose another --out"
                 )
             manifest["settings"] = recorded.manifest.settings | settings
-            self.done = {(policy, id_) for policy, arm in recorded.traces.items() for id_ in arm}
+            self.done = recorded.answered
             manifest["policies"] = list(dict.fromkeys([*recorded.manifest.policies, *manifest["policies"]]))
             manifest["created"] = recorded.manifest.created
             asked = set(recorded.questions)
@@ -123,10 +123,8 @@ class RunDirectory:
 
 
 def recorded_answers(path: Path) -> set[tuple[str, str]]:
-    """(policy specification, question id) of every answer that is recorded in `path`; none where there is no run."""
-    if not (path / "manifest.json").exists():
-        return set()
-    return {(policy, id_) for policy, arm in read_run(path).traces.items() for id_ in arm}
+    """What `RecordedRun.answered` is of the run in `path`; nothing where there is none."""
+    return read_run(path).answered if (path / "manifest.json").exists() else set()
 
 
 def slug(spec: str) -> str:

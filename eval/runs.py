@@ -240,12 +240,9 @@ async def _manifest(
 
 
 async def _describe(engine: VLLMEngine) -> dict[str, Any]:
-    """An engine as the manifest names it; not every server behind the protocol tells its version."""
-    try:
-        served_by = (await engine.get("/version")).json().get("version")
-    except (FlarekitError, ValueError, AttributeError):
-        served_by = None
-    return {"url": engine.url, "model": engine.model, "max_model_len": engine.max_model_len, "vllm": served_by}
+    """An engine as the manifest names it."""
+    told = {"url": engine.url, "model": engine.model, "max_model_len": engine.max_model_len}
+    return told | {"vllm": await engine.version()}
 
 
 def _digest(dataset: Dataset) -> str:

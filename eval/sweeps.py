@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flarekit.cached import Tally
 from flarekit.errors import ConfigError
@@ -52,9 +52,6 @@ class _Steps(BaseModel):
 
     def values(self) -> list[str]:
         return [f"{value:g}" for value in np.linspace(self.first, self.last, self.steps)]
-
-
-_STEPS = TypeAdapter(_Steps)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +165,7 @@ def _values(key: str, value: Any) -> list[str]:
     """What an axis takes: one value, several, or numbers at equal distances."""
     if isinstance(value, dict):
         try:
-            return _STEPS.validate_python(value).values()
+            return _Steps.model_validate(value).values()
         except ValidationError as error:
             raise ConfigError(f"{key}: {{from, to, steps}} with numbers is expected, not {value!r}") from error
     values = value if isinstance(value, list) else [value]

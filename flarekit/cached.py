@@ -27,7 +27,6 @@ import orjson
 
 from flarekit.completions import CompletionStore
 from flarekit.engine import Stream
-from flarekit.errors import FlarekitError
 from flarekit.prefix import PrefixCache
 from flarekit.replay import Options, Record, Replay
 from flarekit.tokens import Usage
@@ -57,22 +56,8 @@ class Tally:
 
 async def cached(engine: VLLMEngine, store: CompletionStore, tally: Tally | None = None) -> CachedEngine:
     """`engine`, which must have been entered, with `store` before it; `tally` may be shared by several engines."""
-    identity = [engine.model, await _path_of(engine), await _version(engine)]
+    identity = [engine.model, engine.root, await engine.version()]
     return CachedEngine(engine, store, orjson.dumps(identity), tally or Tally())
-
-
-async def _path_of(engine: VLLMEngine) -> str | None:
-    """Where the server has the model from: two servers may call two models by one name."""
-    listed = (await engine.get("/v1/models")).json()["data"]
-    return next((card.get("root") for card in listed if card["id"] == engine.model), None)
-
-
-async def _version(engine: VLLMEngine) -> str | None:
-    try:
-        version: str | None = (await engine.get("/version")).json().get("version")
-    except (FlarekitError, ValueError, AttributeError):
-        return None
-    return version
 
 
 class CachedEngine:

@@ -24,6 +24,7 @@ from flarekit.errors import (
     ConfigError,
     EngineError,
     EngineUnavailable,
+    FlarekitError,
     MissingCapability,
     PromptTooLong,
     RequestRejected,
@@ -77,6 +78,8 @@ class VLLMEngine:
         self.url = base
         self.model = model or ""
         self.max_model_len = sys.maxsize
+        self.root: str | None = None
+        """Where the server has the model from; two servers may call two models by one name."""
         self._attempts = attempts
         self._extra: dict[str, Any] = {} if priority is None else {"priority": priority}
         self._prefixes: PrefixCache | None = None
@@ -223,6 +226,14 @@ class VLLMEngine:
         """A plain GET of the server, such as "/metrics"."""
         return await self._send("GET", path, None)
 
+    async def version(self) -> str | None:
+        """The server's version; None where it does not tell, as not every server behind the protocol does."""
+        try:
+            told: str | None = (await self.get("/version")).json().get("version")
+        except (FlarekitError, ValueError, AttributeError):
+            return None
+        return told
+
     async def _choose_model(self) -> None:
         with _understood(f"{self.url}/v1/models"):
             served = {card["id"]: card for card in (await self.get("/v1/models")).json()["data"]}
@@ -232,6 +243,7 @@ class VLLMEngine:
         if self.model not in served:
             raise UnknownModel(f"{self.url} does not serve {self.model!r}, but {', '.join(served) or 'no model'}")
         self.max_model_len = served[self.model].get("max_model_len") or sys.maxsize
+        self.root = served[self.model].get("root")
 
     async def _find_prefix_cache(self) -> PrefixCache | None:
         """A model of the server's prefix cache, from what its metrics say of it; None where they say nothing."""
