@@ -93,10 +93,16 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer
         processes = psutil.Process(server.pid).children(recursive=True)
         yield TestServer(server.url, server.model, server.pid)
         died = not all(process.is_running() for process in processes)
-    assert not died, "vLLM died during the tests:\n" + "\n".join(log.read_text(errors="replace").splitlines()[-150:])
+    assert not died, f"vLLM died during the tests:\n{_death(log.read_text(errors='replace').splitlines())}"
     # Here rather than in a test of its own, which would have to start one more server.
     assert len(processes) >= 2
     assert not [process for process in processes if process.is_running()], "vLLM left processes behind"
+
+
+def _death(log: list[str]) -> str:
+    """The worker's or the engine's own first words of it: what follows are the many requests that it took along."""
+    first = next((place for place, line in enumerate(log) if "ERROR" in line and "APIServer" not in line), len(log))
+    return "\n".join(line[:300] for line in [*log[first : first + 40], "...", *log[-10:]])
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,8 @@ def test_a_cpu_gets_float32_and_the_flags_that_work_there(tmp_path: Path) -> Non
     assert option(command, "--dtype") == "float32"
     assert option(command, "--max-model-len") == "4096"
     assert option(command, "--block-size") == "32"
+    assert "--no-enable-chunked-prefill" in command
+    assert option(command, "--max-num-batched-tokens") == option(command, "--max-model-len")
     assert option(command, "--port") == "8300"
 
 

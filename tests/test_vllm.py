@@ -638,6 +638,19 @@ async def test_a_real_sample_is_repeated_by_its_seed(vllm_server: TestServer) ->
 
 
 @pytest.mark.vllm
+async def test_the_server_that_flarekit_starts_survives_seeded_samples_of_long_prompts(vllm_server: TestServer) -> None:
+    """vLLM's CPU build dies of a seed where a prompt is read in more than one step (see `flarekit.launch`)."""
+
+    async def sample(seed: int) -> int:
+        prompt = [1000 + seed, *(100 + (7 * place + seed) % 9000 for place in range(700))]
+        async with real.stream(prompt, max_tokens=2, temperature=0.7, seed=seed) as stream:
+            return len([token async for token in stream])
+
+    async with VLLMEngine(vllm_server.url) as real:
+        assert all(await asyncio.gather(*map(sample, range(1, 7))))
+
+
+@pytest.mark.vllm
 async def test_a_real_score_is_one_log_probability_a_token_after_the_first(vllm_server: TestServer) -> None:
     async with VLLMEngine(vllm_server.url) as real:
         likely, unlikely = await real.tokenize(f"{CAPITAL} Paris"), await real.tokenize(f"{CAPITAL} banana")
