@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 
 from flarekit.completions import CompletionStore
-from flarekit.engine import Stream
+from flarekit.engine import Message, Stream
 from flarekit.prefix import PrefixCache
 from flarekit.replay import Options, Record, Replay
 from flarekit.tokens import Usage
@@ -68,7 +68,7 @@ class CachedEngine:
         self.tally = tally
         self._engine, self._store, self._identity = engine, store, identity
         self._prefixes: PrefixCache | None = engine.empty_prefixes()
-        self._texts: dict[str, list[int]] = {}
+        self._texts: dict[tuple[str, bool], list[int]] = {}
 
     def salted(self, salt: str) -> CachedEngine:
         """The same engine for another policy: with a prefix cache of its own to be reckoned with.
@@ -79,14 +79,18 @@ class CachedEngine:
         other._prefixes = self._engine.empty_prefixes()
         return other
 
-    async def tokenize(self, text: str) -> list[int]:
+    async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
         """The ids of `text`, by the server's own tokenizer."""
-        if text not in self._texts:
-            ids = await self._engine.tokenize(text)
+        if (text, begin) not in self._texts:
+            ids = await self._engine.tokenize(text, begin=begin)
             if len(self._texts) >= _TEXTS:
                 del self._texts[next(iter(self._texts))]
-            self._texts[text] = ids
-        return list(self._texts[text])
+            self._texts[text, begin] = ids
+        return list(self._texts[text, begin])
+
+    async def tokenize_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation by the model's own chat template, up to where its next answer begins."""
+        return await self._engine.tokenize_chat(messages)
 
     @asynccontextmanager
     async def stream(

@@ -7,14 +7,17 @@ in another way. A hand-over to another model goes through that model's own `toke
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from flarekit.tokens import Token, Usage
 
 Finish = Literal["stop", "length", "closed"]
 """Why a stream ended: by itself (end of text or a stop string), at its token limit, or because we closed it."""
+
+Message = Mapping[str, Any]
+"""One turn of a conversation as the chat API has it: a "role", its "content", and what else the template reads."""
 
 
 class Stream(Protocol):
@@ -38,8 +41,12 @@ class Engine(Protocol):
 
     model: str
 
-    async def tokenize(self, text: str) -> list[int]:
-        """The ids of `text`, with the special tokens that the model expects at the start."""
+    async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
+        """The ids of `text`, with the special tokens that the model expects at the start unless it does not `begin`."""
+        ...
+
+    async def tokenize_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation by the model's own chat template, up to where its next answer begins."""
         ...
 
     def stream(

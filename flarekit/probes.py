@@ -70,7 +70,8 @@ class _FirstTokenEntropy:
     needs: str = "logprobs of one token"
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
-        ids = await engine.tokenize(prompt.render(question) + f" {prompt.answer_phrase}")
+        said = f" {prompt.answer_phrase}" if prompt.answer_phrase else ""
+        ids = await prompt.ids(engine, question, said=said)
         async with engine.stream(ids, max_tokens=1) as stream:
             tokens = [token async for token in stream]
             usage = stream.usage

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from flarekit.engine import Engine
 from flarekit.retrieval import Passage
 from flarekit.sentences import split_sentences
 from flarekit.tokens import Token, text_of
@@ -126,6 +127,23 @@ class Prompt:
         """The prompt, up to where the answer begins; `notes` are lines between question and answer."""
         worked = [f"{self._asked(one.question, one.passages)} {one.answer}\n" for one in self.exemplars]
         return "\n".join([f"{self.instruction}\n", *worked, self._asked(question, passages, notes)])
+
+    async def ids(
+        self,
+        engine: Engine,
+        question: str,
+        passages: Sequence[Passage] = (),
+        notes: Sequence[str] = (),
+        said: str = "",
+    ) -> list[int]:
+        """The prompt as the engine's own token ids, with `said`, the part of the answer that stands already."""
+        return await engine.tokenize(self.render(question, passages, notes) + said)
+
+    async def criticism_ids(
+        self, engine: Engine, question: str, answer: str, passages: Sequence[Passage] = ()
+    ) -> list[int]:
+        """`criticise` as the engine's own token ids."""
+        return await engine.tokenize(self.criticise(question, answer, passages))
 
     def _asked(self, question: str, passages: Sequence[Passage], notes: Sequence[str] = ()) -> str:
         found = [f"[{number}] {self._line(passage)}" for number, passage in enumerate(passages, start=1)]

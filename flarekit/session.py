@@ -7,23 +7,25 @@ whoever listens. A policy that may start the whole answer again therefore commit
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from time import perf_counter
 from typing import NamedTuple
 
 from flarekit.actions import Draft, Escalate, Retrieve, Revise, Vote
+from flarekit.answer import Answer
 from flarekit.engine import Engine
-from flarekit.errors import ConfigError
+from flarekit.errors import ConfigError, EngineError, EngineUnavailable, PromptTooLong, StreamBroken
 from flarekit.judgements import Answered, PostSignal
 from flarekit.monitor import Monitor
 from flarekit.policies import Policy, Rule, arm_policy, with_settings
 from flarekit.probes import PreSignal
+from flarekit.prompts import Prompt
 from flarekit.retrieval import Hit, Passage, Retriever
 from flarekit.sampling import answers_of, generate, majority, same_words, sample_answers
-from flarekit.sentences import SentenceSplitter
 from flarekit.signals import ALWAYS, StreamSignal
 from flarekit.tokens import Token, text_of
-from flarekit.trace import Chosen, Committed, Event, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
+from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
 from flarekit.triggers import Reading
 
 
@@ -57,25 +59,33 @@ class Session:
         strong: Engine | None = None,
         retriever: Retriever | None = None,
         id: str = "",  # noqa: A002 - the question's id, as everywhere
+        strict: bool = True,
+        resumes: int = 0,
+        patience: float | None = None,
     ) -> None:
+        """A session that has not begun.
+
+        `strict`: a retriever or a strong engine that fails ends the session with its error; otherwise the answer goes
+        on without it and the trace says so (`Failed`), as it does where passages leave no room for an answer.
+        `resumes`: how many broken streams of one answer are asked for again, from what is committed. `patience`:
+        seconds that a look-up may take. `ConfigError` for a policy that needs what is not there.
+        """
         if policy.escalates and strong is None:
             raise ConfigError(f"policy {policy.spec} needs a strong engine")
         if policy.retrieves and retriever is None:
             raise ConfigError(f"policy {policy.spec} needs a retriever")
         self.trace = Trace(id, policy.spec, question)
         self._weak, self._strong, self._retriever = weak, strong, retriever
+        self._strict, self._resumes, self._patience = strict, resumes, patience
+        self._broken = False  # the last stream broke, and the answer goes on from what is committed
         self._role: Role = "weak"
         self._passages: list[Passage] = []
         self._notes: list[str] = []  # lines that the prompt holds between question and answer
         self._votes: dict[float, list[str]] = {}  # sampled answers by temperature
-        self._inherited = ""  # committed text of an engine that handed over
-        self._own: list[Token] = []  # committed tokens of the engine at work, which goes on from their ids
-        self._sentence = ""  # what is committed of a sentence that is not complete yet
+        self._answer = Answer()
         self._generated = 0
-        self._answered = False
         self._lent: int | None = None  # the rule by which the strong engine writes until it hands back
         self._returns = False
-        self._sentences = SentenceSplitter()
         # A sentence that an action has just mended is taken as it is: triggers wait for the next one.
         self._armed = True
         self._decision: _Decision | None = None
@@ -90,13 +100,13 @@ class Session:
 
     def _adopt(self, policy: Policy) -> None:
         """Work by this policy, from the first token on."""
-        self.policy = policy
+        self.policy, self._form = policy, policy.prompt
         self._left = [rule.times for rule in policy.rules]
         self._mid = [place for place, rule in enumerate(policy.rules) if rule.trigger.moment == "mid"]
         self._monitor = Monitor([policy.rules[place].trigger for place in self._mid])
         self._reads_tokens = any(policy.rules[place].trigger.read == "token" for place in self._mid)
 
-    async def __aiter__(self) -> AsyncIterator[Event | Committed]:
+    async def __aiter__(self) -> AsyncGenerator[Event | Committed]:
         """Decide before, then generate until a trigger fires, act, and go on, until the answer stands."""
         self._began = perf_counter()
         if self.policy.chooser:
@@ -104,9 +114,12 @@ class Session:
         async for event in self._before():
             yield event
         while True:
-            async for event in self._generate():
-                yield event
-            if self._returns and not self._answered:
+            async with aclosing(self._generate()) as events:
+                async for event in events:
+                    yield event
+            if self._broken:
+                continue
+            if self._returns and not self._answer.complete:
                 yield self._hand_back()
                 continue
             if self._decision is None:
@@ -120,8 +133,8 @@ class Session:
             for segment in self.trace.segments:
                 if segment.kept:
                     yield Committed(segment.role, segment.tokens[: segment.kept], self._now())
-        self.trace.text = self.policy.prompt.visible(self._text()).strip()
-        self.trace.answer = self.policy.prompt.read_answer(self.trace.text)
+        self.trace.text = self._form.visible(self._answer.text).strip()
+        self.trace.answer = self._form.read_answer(self.trace.text)
         self.trace.seconds = self._now()
 
     # --- deciding ---------------------------------------------------------------------------------------------------
@@ -133,7 +146,9 @@ class Session:
         # Routers embed the question, which takes milliseconds that other sessions' tokens need not wait for.
         [place] = await asyncio.to_thread(chooser.choose, [self.trace.question], self.policy.tradeoff)
         chosen = arm_policy(chooser.arms[place], self._weak.model, self._strong.model if self._strong else None)
-        self._adopt(with_settings(chosen, budget=self.policy.budget))
+        # An arm may have a prompt of its own, but not where the question came as a conversation or by another form.
+        form = None if self._form == Prompt() else self._form
+        self._adopt(with_settings(chosen, form, self.policy.budget))
         return self._record(Chosen(chooser.name, chosen.spec, began))
 
     async def _before(self) -> AsyncIterator[Event | Committed]:
@@ -144,7 +159,7 @@ class Session:
             value = trigger.signal.high
             if trigger.signal is not ALWAYS and isinstance(trigger.signal, PreSignal):
                 began = self._now()
-                probe = await trigger.signal.measure(self.trace.question, self._weak, self.policy.prompt)
+                probe = await trigger.signal.measure(self.trace.question, self._weak, self._form)
                 value = probe.value
                 yield self._probed(probe, began)
             if trigger.fires(value):
@@ -179,7 +194,7 @@ class Session:
                 value = probe.value
                 yield self._probed(probe, began)
             elif isinstance(signal, StreamSignal):
-                value = signal.high if signal is ALWAYS else signal(self._own)
+                value = signal.high if signal is ALWAYS else signal(self._answer.own)
             if trigger.fires(value):
                 last = len(self.trace.segments[-1].tokens) - 1
                 self._decision = _Decision(place, self._fire(rule, value, last))
@@ -187,15 +202,16 @@ class Session:
 
     async def _finished(self) -> Answered:
         """The answer as it stands, for those who judge it."""
-        prompt, engine = self.policy.prompt, self._engine()
-        answer = prompt.read_answer(prompt.visible(self._text()).strip())
+        form, engine = self._form, self._engine()
+        answer = form.read_answer(form.visible(self._answer.text).strip())
         question, limit = self.trace.question, self.policy.budget.answer
-        ids = await engine.tokenize(self._head())
-        return Answered(question, answer, prompt, self._passages, engine, self._role, ids, limit, self._votes)
+        ids = await self._head(engine)
+        return Answered(question, answer, form, self._passages, engine, self._role, ids, limit, self._votes)
 
     def _may_act(self, place: int) -> bool:
         """Whether a rule has actions left, money to pay for one, and somebody left to call."""
-        calls_nobody = isinstance(self.policy.rules[place].action, Escalate) and self._role == "strong"
+        nobody = self._role == "strong" or self._strong is None
+        calls_nobody = isinstance(self.policy.rules[place].action, Escalate) and nobody
         return self._left[place] > 0 and self._generated < self.policy.budget.total and not calls_nobody
 
     def _fire(self, rule: Rule, value: float, token: int | None) -> Fired:
@@ -206,40 +222,83 @@ class Session:
 
     # --- generating -------------------------------------------------------------------------------------------------
 
-    async def _generate(self) -> AsyncIterator[Event | Committed]:
-        """Stream one segment, until a trigger fires or the answer ends."""
-        self._decision, self._returns = None, False
+    async def _generate(self) -> AsyncGenerator[Event | Committed]:
+        """Stream one segment, until a trigger fires or the answer ends; one that breaks may be carried on."""
+        self._decision, self._returns, self._broken = None, False, False
         budget = self.policy.budget
         kept = sum(segment.kept for segment in self.trace.segments)
         room = min(budget.answer - kept, budget.total - self._generated)
-        if self._answered or room < 1:
-            self._answered = True
+        if self._answer.complete or room < 1:
+            self._answer.complete = True
             return
-        engine = self._engine()
-        prompt = await self._prompt(engine)
         segment = Segment(self._role, at=self._now())
         self.trace.events.append(segment)
-        async with engine.stream(prompt, max_tokens=room, stop=self.policy.prompt.stop) as stream:
-            async for token in stream:
-                if segment.first_token is None:
-                    segment.first_token = self._now() - segment.at
-                if committed := self._take(segment, token):
-                    yield committed
-                if self._decision or self._answered or self._returns:
-                    break
-            segment.finish, usage = stream.finish, stream.usage
+        failure: EngineError | None = None
+        try:
+            async with aclosing(self._stream(segment, room)) as stream:
+                async for part in stream:
+                    yield part
+        except EngineError as error:
+            if not self._survives(error):
+                raise
+            failure = error
+        segment.seconds = self._now() - segment.at
+        if failure is None and not (self._decision or self._answer.complete or self._returns):
+            if committed := self._end_sentence(segment, len(segment.tokens), last=True):
+                yield committed
+            self._answer.complete = self._decision is None
+        yield segment
+        if failure is not None:
+            for event in self._carry_on(failure):
+                yield event
+
+    async def _stream(self, segment: Segment, room: int) -> AsyncGenerator[Committed]:
+        """Read one stream of at most `room` tokens into `segment`, as far as it is wanted."""
+        engine = self._engine()
+        prompt = await self._prompt(engine)
+        async with engine.stream(prompt, max_tokens=room, stop=self._form.stop) as stream:
+            try:
+                async for token in stream:
+                    if segment.first_token is None:
+                        segment.first_token = self._now() - segment.at
+                    if committed := self._take(segment, token):
+                        yield committed
+                    if self._decision or self._answer.complete or self._returns:
+                        break
+            finally:
+                segment.finish, usage = stream.finish, stream.usage
+                segment.prompt_tokens, segment.replayed = usage.prompt, usage.replayed
+                segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
         self._pass(usage.spared)
         if usage.replayed:
             segment.first_token = None
-        segment.seconds = self._now() - segment.at
-        segment.prompt_tokens = usage.prompt
-        segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
-        segment.replayed = usage.replayed
-        if not (self._decision or self._answered or self._returns):
-            if committed := self._end_sentence(segment, len(segment.tokens), last=True):
-                yield committed
-            self._answered = self._decision is None
-        yield segment
+
+    def _survives(self, error: EngineError) -> bool:
+        """Whether the answer can go on after an engine has failed."""
+        if isinstance(error, PromptTooLong) and self._passages:
+            return not self._strict
+        if self._role == "strong":
+            return not self._strict
+        return self._resumes > 0 and isinstance(error, StreamBroken | EngineUnavailable)
+
+    def _carry_on(self, error: EngineError) -> list[Event]:
+        """Forget the draft of a stream that broke; who or what failed is left out, or asked again."""
+        self._decision, self._returns, self._broken = None, False, True
+        events: list[Event] = []
+        if isinstance(error, PromptTooLong) and self._passages:
+            self._passages = self._passages[:-1]  # the worst of them
+            events.append(self._record(Failed("retriever", f"the passages are too long: {error}", self._now())))
+        elif self._role == "strong":
+            events.append(self._record(Failed("strong", str(error), self._now())))
+            self._strong = None
+            events.append(self._hand_back())
+        else:
+            self._resumes -= 1
+            events.append(self._record(Failed("weak", str(error), self._now())))
+            self._monitor.rewind(self._answer.own)
+        if not self._answer.sentence:
+            self._answer.end_sentence()
+        return events
 
     def _take(self, segment: Segment, token: Token) -> Committed | None:
         """Take one token: end the sentence before it if it begins a new one, then read the triggers."""
@@ -247,13 +306,13 @@ class Session:
         segment.tokens.append(token)
         self._generated += 1
         committed = None
-        ended = self._sentences.push(token.text)
+        ended = self._answer.begins_sentence(token)
         if not ended and before - segment.kept >= self.policy.lookahead:
             ended = True
-            self._sentences.restart()
+            self._answer.end_sentence()
         if ended:
             committed = self._end_sentence(segment, before)
-            if self._decision or self._answered or self._returns:
+            if self._decision or self._answer.complete or self._returns:
                 return committed
         self._monitor.update(token)
         if self._reads_tokens:
@@ -271,30 +330,29 @@ class Session:
     def _gives_answer(self, end: int) -> bool:
         """Whether the sentence whose draft ends at `end` in the last segment gives the answer."""
         segment = self.trace.segments[-1]
-        return self.policy.prompt.ends_answer(self._sentence + text_of(segment.tokens[segment.kept : end]))
+        return self._form.ends_answer(self._answer.sentence + text_of(segment.tokens[segment.kept : end]))
 
     def _is_calm(self, place: int, segment: Segment) -> bool:
         """Whether the strong engine, called by the rule at `place`, has written enough and is in no doubt itself."""
         rule = self.policy.rules[place]
         if not isinstance(rule.action, Escalate) or rule.action.back != "calm":
             return False
-        written = len(self._own) + len(segment.tokens) - segment.kept
+        written = len(self._answer.own) + len(segment.tokens) - segment.kept
         return written >= rule.action.stay and not rule.trigger.fires(self._monitor.value(self._mid.index(place)))
 
     def _commit(self, segment: Segment, end: int, whole: bool = True) -> Committed | None:
         """Make the draft up to `end` part of the answer; `whole` where that ends its sentence."""
         tokens = segment.tokens[segment.kept : end]
         segment.kept = end
-        self._own += tokens
-        self._sentence += text_of(tokens)
+        self._answer.commit(tokens)
         if whole:
-            self._answered = self.policy.prompt.ends_answer(self._sentence)
-            self._sentence = ""
+            self._answer.complete = self._form.ends_answer(self._answer.sentence)
+            self._answer.sentence = ""
             self._monitor.end_sentence()
             self._returns = self._lent is not None and self._lends_a_sentence(self._lent)
         # A sentence that was kept before its end must not fire again before it.
         self._armed = whole
-        said = self.policy.prompt.visible_tokens(tokens)
+        said = self._form.visible_tokens(tokens)
         if self.policy.revises or not said:
             return None
         return Committed(segment.role, said, self._now())
@@ -316,22 +374,23 @@ class Session:
             if committed := self._keep_draft(decision):
                 yield committed
             # After the end of the answer there is nothing to help with, unless the model asked for it as its last word.
-            if self._answered and self.policy.prompt.hidden is None:
+            if self._answer.complete and self._form.hidden is None:
                 return
-            whole = not self._sentence
+            whole = not self._answer.sentence
         match action:
             case Retrieve():
                 retrieved = await self._retrieve(action, draft)
                 yield self._record(retrieved)
-                passages = self._found(action, retrieved.hits)
-                if not action.keep and (not retrieved.hits or passages == self._passages):
+                hits = retrieved.hits if isinstance(retrieved, Retrieved) else ()
+                passages = self._found(action, hits)
+                if not action.keep and (not hits or passages == self._passages):
                     if committed := self._keep_draft(decision):
                         yield committed
                     return
                 self._passages = passages
             case Escalate():
                 self._lent = None if action.back == "never" else decision.place
-                yield self._hand_over("strong", "" if action.restart else self._text())
+                yield self._hand_over("strong", "" if action.restart else self._answer.text)
             case Vote():
                 async for event in self._vote(action):
                     yield event
@@ -340,24 +399,34 @@ class Session:
                 yield await self._criticise()
         if action.restart:
             self._discard_all()
-        self._answered = False
+        self._answer.complete = False
         self._armed = action.keep or rule.trigger.moment != "mid"
         if whole:
-            self._sentences.restart()
-        self._monitor.rewind(self._own)
+            self._answer.end_sentence()
+        self._monitor.rewind(self._answer.own)
 
     def _draft(self, decision: _Decision) -> Draft:
         last = self.trace.segments[-1] if decision.end else Segment(self._role)
         sentence = last.tokens[last.kept : decision.end]
         return Draft(
-            self.trace.question, self._text(), sentence, self.policy.prompt.answer_phrase, committed=tuple(self._own)
+            self.trace.question,
+            self._answer.text,
+            sentence,
+            self._form.answer_phrase,
+            committed=tuple(self._answer.own),
         )
 
-    async def _retrieve(self, action: Retrieve, draft: Draft) -> Retrieved:
+    async def _retrieve(self, action: Retrieve, draft: Draft) -> Retrieved | Failed:
         began = self._now()
         query = action.query(draft)
         assert self._retriever is not None  # noqa: S101 - checked when the session was made
-        hits = await self._retriever.search(query, action.k)
+        try:
+            async with asyncio.timeout(self._patience):
+                hits = await self._retriever.search(query, action.k)
+        except Exception as error:  # a retriever may be anybody's code, and a search engine may fail in any way
+            if self._strict:
+                raise
+            return Failed("retriever", _reason(error, self._patience), self._now())
         return Retrieved(query, tuple(hits), began, self._now() - began)
 
     def _found(self, action: Retrieve, hits: Sequence[Hit]) -> list[Passage]:
@@ -370,22 +439,23 @@ class Session:
     def _hand_over(self, target: Role, text: str) -> Event:
         """Let the other engine go on from `text`."""
         event = HandedOver(self._role, target, text, self._now())
-        self._role, self._inherited, self._own = target, text, []
+        self._role = target
+        self._answer.inherit(text)
         return self._record(event)
 
     def _hand_back(self) -> Event:
         """The strong engine has written what it was called for: the weak one goes on."""
         self._lent = None
-        event = self._hand_over("weak", self._text())
+        event = self._hand_over("weak", self._answer.text)
         self._armed = True
-        if not self._sentence:
-            self._sentences.restart()
+        if not self._answer.sentence:
+            self._answer.end_sentence()
         self._monitor.rewind(())
         return event
 
     async def _vote(self, action: Vote) -> AsyncIterator[Event | Committed]:
         """Sample whole answers, and keep the first of those that give the commonest one."""
-        began, engine, form = self._now(), self._engine(), self.policy.prompt
+        began, engine, form = self._now(), self._engine(), self._form
         segments = await sample_answers(
             engine,
             await self._prompt(engine),
@@ -403,16 +473,16 @@ class Session:
             segment.kept = segment.kept if place == winner else 0
             self._generated += len(segment.tokens)
             yield self._record(segment)
-        self._own = segments[winner].tokens[: segments[winner].kept]
-        self._answered = True
-        if self._own and not self.policy.revises:
-            yield Committed(self._role, form.visible_tokens(self._own), self._now())
+        self._answer.own = segments[winner].tokens[: segments[winner].kept]
+        self._answer.complete = True
+        if self._answer.own and not self.policy.revises:
+            yield Committed(self._role, form.visible_tokens(self._answer.own), self._now())
 
     async def _criticise(self) -> Event:
         """Have the engine at work criticise the answer; both are part of the prompt from then on."""
-        form, engine, began = self.policy.prompt, self._engine(), self._now()
-        answer = self._text().strip()
-        ids = await engine.tokenize(form.criticise(self.trace.question, answer, self._passages))
+        form, engine, began = self._form, self._engine(), self._now()
+        answer = self._answer.text.strip()
+        ids = await form.criticism_ids(engine, self.trace.question, answer, self._passages)
         segment = await generate(engine, ids, self._role, max_tokens=form.max_criticism_tokens, stop=form.stop)
         self._pass(segment.seconds)
         segment.at, segment.seconds, segment.kept = began, self._now() - began, 0
@@ -429,14 +499,14 @@ class Session:
         whole = ended or decision.end < len(segment.tokens)
         committed = self._commit(segment, decision.end, whole)
         if whole:
-            self._sentences.restart()
-        self._answered |= ended
+            self._answer.end_sentence()
+        self._answer.complete |= ended
         return committed
 
     def _discard_all(self) -> None:
         for segment in self.trace.segments:
             segment.kept = 0
-        self._inherited, self._sentence, self._own = "", "", []
+        self._answer.clear()
 
     # --- what the parts above share ---------------------------------------------------------------------------------
 
@@ -447,13 +517,11 @@ class Session:
 
     async def _prompt(self, engine: Engine) -> list[int]:
         """The ids to go on from: the prompt and what another engine committed as text, our own tokens as their ids."""
-        return [*await engine.tokenize(self._head()), *(token.id for token in self._own)]
+        return [*await self._head(engine), *(token.id for token in self._answer.own)]
 
-    def _head(self) -> str:
-        return self.policy.prompt.render(self.trace.question, self._passages, self._notes) + self._inherited
-
-    def _text(self) -> str:
-        return self._inherited + text_of(self._own)
+    async def _head(self, engine: Engine) -> list[int]:
+        inherited = self._answer.inherited
+        return await self._form.ids(engine, self.trace.question, self._passages, self._notes, inherited)
 
     def _probed(self, probe: Probe, began: float) -> Event:
         probe.at, probe.seconds = began, self._now() - began
@@ -470,3 +538,9 @@ class Session:
     def _pass(self, seconds: float) -> None:
         """Let the time pass that replayed tokens took when they were generated."""
         self._began -= seconds
+
+
+def _reason(error: Exception, patience: float | None) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {patience:g} s" if patience else "no answer within its time-out"
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -92,6 +92,18 @@ class HandedOver:
 
 
 @dataclass(slots=True)
+class Failed:
+    """Something beneath the session failed, and it went on without it."""
+
+    part: Literal["retriever", "weak", "strong"]
+    """What failed: the retriever, the engine that answers (which was asked again), or the one called for help."""
+    error: str
+    """In one line."""
+    at: float = 0.0
+    kind: Literal["failed"] = "failed"
+
+
+@dataclass(slots=True)
 class Segment:
     """One stream of one engine."""
 
@@ -133,7 +145,7 @@ class Committed:
         return text_of(self.tokens)
 
 
-Event = Annotated[Probe | Chosen | Fired | Retrieved | HandedOver | Segment, Field(discriminator="kind")]
+Event = Annotated[Probe | Chosen | Fired | Retrieved | HandedOver | Failed | Segment, Field(discriminator="kind")]
 """What a trace holds."""
 
 
@@ -211,7 +223,7 @@ class Trace:
                     costs.retrievals += 1
                 case HandedOver():
                     costs.escalations += event.target == "strong"
-                case Fired() | Chosen():
+                case Fired() | Chosen() | Failed():
                     pass
         return costs
 

@@ -20,6 +20,7 @@ import httpx
 import orjson
 import stamina
 
+from flarekit.engine import Message
 from flarekit.errors import (
     ConfigError,
     EngineError,
@@ -41,6 +42,8 @@ MOST_LOGPROBS = 20
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 # Retries are logged for those who listen; to nobody in particular they would be noise before the one line of an error.
+# Where structlog is installed, stamina would print them to stdout by it.
+stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
@@ -82,6 +85,7 @@ class VLLMEngine:
         """Where the server has the model from; two servers may call two models by one name."""
         self._attempts = attempts
         self._extra: dict[str, Any] = {} if priority is None else {"priority": priority}
+        self._sampling: dict[str, Any] = {}
         self._prefixes: PrefixCache | None = None
         self._client = httpx.AsyncClient(
             base_url=base,
@@ -118,6 +122,17 @@ class VLLMEngine:
         other._extra = {**self._extra, "cache_salt": digest}
         return other
 
+    @property
+    def client(self) -> httpx.AsyncClient:
+        """The connections to the server, for requests that are not ours (`flarekit.serve.relay`)."""
+        return self._client
+
+    def sampling(self, options: Mapping[str, Any]) -> VLLMEngine:
+        """The same engine whose streams are asked for with these fields of the completions API as well."""
+        other = copy.copy(self)
+        other._sampling = {**self._sampling, **options}
+        return other
+
     def empty_prefixes(self) -> PrefixCache | None:
         """A model of the server's prefix cache with nothing in it; None where the server tells nothing of its own."""
         return self._prefixes and self._prefixes.empty()
@@ -132,9 +147,16 @@ class VLLMEngine:
             )
         return room
 
-    async def tokenize(self, text: str) -> list[int]:
+    async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
         """The ids of `text`, by the server's own tokenizer."""
-        response = await self._send("POST", "/tokenize", {"model": self.model, "prompt": text})
+        return await self._ids({"prompt": text, "add_special_tokens": begin})
+
+    async def tokenize_chat(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a conversation by the model's own chat template, up to where its next answer begins."""
+        return await self._ids({"messages": list(messages), "add_generation_prompt": True})
+
+    async def _ids(self, body: Mapping[str, Any]) -> list[int]:
+        response = await self._send("POST", "/tokenize", {"model": self.model, **body})
         with _understood(f"{self.url}/tokenize"):
             ids: list[int] = response.json()["tokens"]
         return ids
@@ -155,7 +177,9 @@ class VLLMEngine:
             "model": self.model,
             "prompt": list(prompt),
             "max_tokens": min(max_tokens, self.room(prompt)),
-            "temperature": temperature,
+            "temperature": 0.0,
+            **self._sampling,
+            **({"temperature": temperature} if temperature else {}),
             "stop": list(stop),
             "stream": True,
             "stream_options": {"include_usage": True},

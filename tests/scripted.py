@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from flarekit.engine import Finish
+from flarekit.engine import Finish, Message
 from flarekit.retrieval import Hit, Passage
 from flarekit.tokens import Token, Usage
 
@@ -53,8 +53,12 @@ class ScriptedEngine:
         self._answers = [tokens(*answer) for answer in answers]
         self._texts: dict[int, str] = {}
 
-    async def tokenize(self, text: str) -> list[int]:
+    async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
         return [ord(character) for character in text]
+
+    async def tokenize_chat(self, messages: Sequence[Message]) -> list[int]:
+        turns = "".join(f"<|{message['role']}|>{message['content']}" for message in messages)
+        return await self.tokenize(f"{turns}<|assistant|>")
 
     @asynccontextmanager
     async def stream(

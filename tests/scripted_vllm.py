@@ -80,6 +80,31 @@ def question_of(body: Body) -> str:
     return prompt_of(body).rpartition("Question: ")[2].partition("\n")[0]
 
 
+def chat_prompt(messages: Sequence[Mapping[str, Any]]) -> str:
+    """The scripted model's chat template."""
+    return "".join(f"<|{turn['role']}|>{turn['content']}\n" for turn in messages) + "<|assistant|>"
+
+
+def saying(text: str, *, doubt: str = "") -> Complete:
+    """A model that says `text` in a conversation, whatever it is asked, in chunks of the completions API.
+
+    The characters of `doubt` have p = .3.
+    """
+
+    def complete(body: Body) -> Iterator[bytes]:
+        prompt = prompt_of(body) if "prompt" in body else chat_prompt(body["messages"])
+        said = prompt.rpartition("<|assistant|>")[2]
+        assert text.startswith(said)
+        rest = text[len(said) :][: body.get("max_tokens")]
+        for place, character in enumerate(rest, start=1):
+            ended = "length" if len(said) + place < len(text) else "stop"
+            p = 0.3 if character in doubt else 0.95
+            yield event(chunk(character, [ord(character)], p=p, finish=ended if place == len(rest) else None))
+        yield events(usage(len(prompt), len(rest), cached=0))
+
+    return complete
+
+
 def complete(body: Body) -> Iterator[bytes]:
     """Go on with the answer to the prompt's last question, after what the prompt already holds of it."""
     said = prompt_of(body).rpartition("\nAnswer:")[2]
@@ -146,7 +171,8 @@ class ScriptedVLLM:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 if self.path == "/tokenize":
-                    return self._send(200, {"tokens": [ord(character) for character in body["prompt"]]})
+                    text = body["prompt"] if "prompt" in body else chat_prompt(body["messages"])
+                    return self._send(200, {"tokens": [ord(character) for character in text]})
                 script.completions.append(body)
                 parts = script.complete(body)
                 try:

@@ -17,7 +17,7 @@ from typing import Any
 from flarekit.eval.compare import Group, Result
 from flarekit.eval.report.fire_points import COLUMNS, Seen, counted_as, peaks, walk
 from flarekit.tokens import Token
-from flarekit.trace import Chosen, Event, Fired, HandedOver, Probe, Retrieved, Segment
+from flarekit.trace import Chosen, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment
 
 _ALTERNATIVES = 5
 _LEAST = 0.005
@@ -150,6 +150,8 @@ def _event_view(event: Event, streams: Iterator[Seen], pool: Pool) -> dict[str, 
                 "role": event.role,
                 "texts": list(event.texts),
             }
+        case Failed():
+            return {"kind": event.kind, "part": event.part, "error": event.error}
         case Chosen():
             return {"kind": event.kind, "router": event.router, "policy": event.policy}
         case Fired():

@@ -21,6 +21,7 @@ from flarekit.cli.policies import policies, signals
 from flarekit.cli.power import power
 from flarekit.cli.router import app as router
 from flarekit.cli.run import run
+from flarekit.cli.serve import serve
 from flarekit.cli.sweep import sweep
 from flarekit.cli.vllm import vllm
 from flarekit.cli.world import world
@@ -37,7 +38,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-for command in (ask, run, sweep, compare, power, calibrate, information, policies, signals, doctor, vllm, world, demo):
+for command in (
+    ask,
+    serve,
+    run,
+    sweep,
+    compare,
+    power,
+    calibrate,
+    information,
+    policies,
+    signals,
+    doctor,
+    vllm,
+    world,
+    demo,
+):
     app.command()(command)
 app.add_typer(router, name="router")
 

@@ -20,7 +20,7 @@ from flarekit.policies import parse_policy
 from flarekit.retrievers import BM25Retriever, read_corpus
 from flarekit.session import Session
 from flarekit.tokens import Token
-from flarekit.trace import Chosen, Committed, Event, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
+from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
 from flarekit.vllm import VLLMEngine
 
 TINTS = ((0.9, Style()), (0.6, Style(color="yellow")), (0.3, Style(color="dark_orange", underline=True)))
@@ -106,6 +106,8 @@ def _note(event: Event) -> str | None:
             return f"⌕ looked up: {_plain(query)}{found}"
         case Chosen(router=router, policy=policy):
             return f"◦ {router} chose {policy}"
+        case Failed(part=part, error=error):
+            return f"✕ the {part} failed: {_plain(error)}"
         case HandedOver(source=source, target=target):
             return f"⇢ handed over from the {source} to the {target} model"
         case _:

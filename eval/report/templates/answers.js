@@ -93,6 +93,7 @@ const eventViews = {
     const asked = texts.length ? `: ${texts.map((text) => text || "nothing").join(" · ")}` : "";
     return [el("p", { class: "event note" }, `${begun ? "After" : "Before"} generation: ${signal} ${value}${asked}`)];
   },
+  failed: ({ part, error }) => [el("p", { class: "event" }, `✕ The ${part} failed: ${error}`)],
   chosen: ({ router, policy }) => [el("p", { class: "event note" }, `${router} chose ${policy}`)],
   fired(event, segments, { tokens }) {
     if (event.signal === "always") return [];

@@ -1,0 +1,252 @@
+"""Carries requests out: by a session whose committed text is sent as it comes, or by the relay.
+
+Whatever a request ends in, its observers are told of it once, and its client gets an answer or an error of the
+protocol: a status while nothing was sent, an event of the stream afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import orjson
+import structlog
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from flarekit.errors import EngineError, EngineUnavailable, PromptTooLong, RequestRejected, StreamBroken, UnknownModel
+from flarekit.policies import Budget, with_settings
+from flarekit.retrieval import Retriever
+from flarekit.serve.asked import Asked, NotUnderstood, passed_through, read_body, understand
+from flarekit.serve.exchange import Exchange, Observer
+from flarekit.serve.gates import error_body, refusal
+from flarekit.serve.live import Live, Outgoing
+from flarekit.serve.relay import relay
+from flarekit.serve.replies import DONE, Reply, event_view, finish_of, usage_view
+from flarekit.serve.served import Offer, Served
+from flarekit.serve.upstreams import sticky
+from flarekit.session import Session
+from flarekit.trace import Committed, Event, Role
+from flarekit.vllm import VLLMEngine
+
+UPLOAD = 30.0
+"""Seconds in which a request's body must have come: until then it holds a place among those at work."""
+STREAM_HEADERS = {
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    "x-accel-buffering": "no",  # asks nginx not to gather what is meant to be seen at once
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one answer may take."""
+
+    seconds: float = 600.0
+    """From the request to the last byte."""
+    retrieval: float = 5.0
+    """Seconds that a look-up may take."""
+    tokens: int = 4096
+    """The longest answer, where the request does not ask for a shorter one."""
+    resumes: int = 2
+    """How many broken streams of one answer are asked for again."""
+
+    def budget(self, asked: Asked) -> Budget:
+        """A session's budget: discarded drafts may take as much as in the comparisons, three times the answer."""
+        answer = min(asked.max_tokens or self.tokens, self.tokens)
+        return Budget(answer, 4 * answer)
+
+
+class Service:
+    """What all requests have in common; its engines must have been entered."""
+
+    def __init__(
+        self,
+        offer: Offer,
+        weak: VLLMEngine,
+        strong: VLLMEngine | None = None,
+        retriever: Retriever | None = None,
+        *,
+        limits: Limits | None = None,
+        observers: Sequence[Observer] = (),
+    ) -> None:
+        self.offer = offer
+        self._weak, self._strong, self._retriever = weak, strong, retriever
+        self._limits = limits or Limits()
+        self._observers = observers
+        self._models: dict[Role, str] = {"weak": weak.model}
+        if strong:
+            self._models["strong"] = strong.model
+
+    async def respond(self, request: Request, *, chat: bool) -> Response:
+        """The response to a request for a completion."""
+        exchange = Exchange(
+            request.state.request_id,
+            request.url.path,
+            policy="",
+            models=self._models,
+            traceparent=request.headers.get("traceparent"),
+        )
+        try:
+            async with asyncio.timeout(UPLOAD):
+                content = await request.body()
+        except ClientDisconnect:
+            content = b""  # nobody is left to read what follows
+        except TimeoutError:
+            return refusal(408, f"the request's body was not there after {UPLOAD:g} s")
+        return Live(partial(self._write, exchange, request.headers, content, chat))
+
+    async def _write(
+        self, exchange: Exchange, headers: Mapping[str, str], content: bytes, chat: bool, out: Outgoing
+    ) -> None:
+        exchange.outcome = "left"
+        self._tell(lambda observer: observer.begin(exchange))
+        try:
+            async with asyncio.timeout(self._limits.seconds):
+                await self._answer(exchange, headers, content, chat, out)
+            exchange.outcome = "failed" if exchange.error else "ok"
+        except (EngineError, NotUnderstood, TimeoutError) as error:
+            await _refuse(exchange, out, *_status(error, self._limits.seconds))
+        except Exception as error:  # a retriever, a router or an oversight of ours must not end the connection silently
+            structlog.get_logger("flarekit").exception("unexpected", request=exchange.id)
+            await _refuse(exchange, out, 500, " ".join(f"{type(error).__name__}: {error}".split()), None)
+        finally:
+            self._tell(lambda observer: observer.end(exchange))
+
+    async def _answer(
+        self, exchange: Exchange, headers: Mapping[str, str], content: bytes, chat: bool, out: Outgoing
+    ) -> None:
+        body = read_body(content)
+        served = self.offer.find(body["model"])
+        if served is None:
+            offered = ", ".join(self.offer.policies)
+            raise UnknownModel(f"no model is called {body['model']!r}; there are {offered}")
+        exchange.policy, exchange.streamed = served.name, bool(body.get("stream"))
+        if served.policy is None or passed_through(body, chat):
+            engine = self._strong if served.role == "strong" and self._strong else self._weak
+            exchange.models = {served.role: engine.model}
+            await _pass_through(engine, exchange, headers, orjson.dumps({**body, "model": engine.model}), out)
+            return
+        asked = understand(body, chat)
+        exchange.question = asked.form.question
+        reply = Reply.to(exchange.id, body["model"], chat, asked.logprobs, asked.events)
+        with sticky():
+            await self._run(exchange, self._session(exchange, served, asked), asked, reply, out)
+
+    def _session(self, exchange: Exchange, served: Served, asked: Asked) -> Session:
+        assert served.policy is not None  # noqa: S101 - the caller looked
+        return Session(
+            with_settings(served.policy, asked.form, self._limits.budget(asked)),
+            exchange.question,
+            weak=self._weak.sampling(asked.sampling),
+            strong=self._strong.sampling(asked.sampling) if self._strong else None,
+            retriever=self._retriever,
+            id=exchange.id,
+            strict=served.strict,
+            resumes=self._limits.resumes,
+            patience=self._limits.retrieval,
+        )
+
+    async def _run(self, exchange: Exchange, session: Session, asked: Asked, reply: Reply, out: Outgoing) -> None:
+        exchange.trace = session.trace
+        said: list[Committed] = []
+        seen: list[dict[str, Any]] = []
+        async with aclosing(session.__aiter__()) as events:
+            async for event in events:
+                self._observe(exchange, event)
+                if asked.stream:
+                    await self._send(event, asked, reply, out)
+                elif isinstance(event, Committed):
+                    said.append(event)
+                elif asked.events:
+                    seen.append(event_view(event, self._models))
+        finish, usage = finish_of(session.trace), usage_view(session.trace, self._models, exchange.first)
+        if not asked.stream:
+            await out.whole(reply.whole(said, finish, usage, seen))
+            return
+        if not out.started:
+            await _open(out, reply)
+        last = reply.usage(usage) if asked.include_usage or asked.events else b""
+        await out.send(reply.ending(finish) + last + DONE)
+
+    async def _send(self, event: Event | Committed, asked: Asked, reply: Reply, out: Outgoing) -> None:
+        """Send what happened: text to everyone, everything else to who asked for it."""
+        if isinstance(event, Committed):
+            part = reply.text(event)
+        elif asked.events:
+            part = reply.event(event, self._models)
+        else:
+            # Nothing is sent before the first text, so that a failure up to there still has a status of its own.
+            return
+        if not out.started:
+            await _open(out, reply)
+        await out.send(part)
+
+    def _observe(self, exchange: Exchange, event: Event | Committed) -> None:
+        if exchange.first is None and isinstance(event, Committed):
+            exchange.first = exchange.seconds
+        self._tell(lambda observer: observer.event(exchange, event))
+
+    def _tell(self, what: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            what(observer)
+
+
+async def _pass_through(
+    engine: VLLMEngine, exchange: Exchange, headers: Mapping[str, str], content: bytes, out: Outgoing
+) -> None:
+    """The engine's own answer, byte by byte."""
+    answer = await relay(engine.client, "POST", exchange.endpoint, content, headers)
+    try:
+        exchange.status = answer.status
+        await out.start(answer.headers, answer.status)
+        async with aclosing(answer.__aiter__()) as parts:
+            async for part in parts:
+                if exchange.first is None:
+                    exchange.first = exchange.seconds
+                await out.send(part)
+    finally:
+        await answer.aclose()
+        exchange.usage, exchange.error = answer.usage, answer.error
+
+
+async def _open(out: Outgoing, reply: Reply) -> None:
+    await out.start(STREAM_HEADERS)
+    if opening := reply.opening():
+        await out.send(opening)
+
+
+async def _refuse(exchange: Exchange, out: Outgoing, status: int, message: str, param: str | None) -> None:
+    """Tell the client what went wrong: by the status, or in the stream where that was sent already."""
+    exchange.status, exchange.error = status, message
+    exchange.outcome = "refused" if status < 500 else "failed"
+    error = orjson.dumps(error_body(status, message, param, "model_not_found" if status == 404 else None))
+    if out.of_events:
+        await out.send(b"data: " + error + b"\n\n" + DONE)  # nothing that was sent is taken back
+    elif not out.started:
+        await out.whole(error, status)
+    else:
+        raise ConnectionError(message)  # breaks the connection off: half an answer must not look whole
+
+
+def _status(error: Exception, seconds: float) -> tuple[int, str, str | None]:
+    """The HTTP status, the message and the field at fault."""
+    match error:
+        case NotUnderstood():
+            return 400, str(error), error.param
+        case UnknownModel():
+            return 404, str(error), "model"
+        case PromptTooLong():
+            return 400, str(error), "messages"
+        case RequestRejected():
+            return 400, str(error), None
+        case TimeoutError():
+            return 504, f"the answer took longer than {seconds:g} s", None
+        case EngineUnavailable() | StreamBroken():
+            return 502, str(error), None
+        case _:
+            return 500, str(error), None

@@ -1,0 +1,186 @@
+"""From settings to a server that answers until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from socket import socket
+from types import FrameType
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from flarekit.errors import ConfigError
+from flarekit.retrieval import Retriever
+from flarekit.retrievers import open_index
+from flarekit.serve.app import ENDPOINTS, create_app
+from flarekit.serve.exchange import Observer
+from flarekit.serve.gates import Draining
+from flarekit.serve.logs import Logs, configure
+from flarekit.serve.metrics import Metrics
+from flarekit.serve.served import Offer, offer
+from flarekit.serve.service import Limits, Service
+from flarekit.serve.spans import Spans, export
+from flarekit.serve.upstreams import Upstreams
+from flarekit.vllm import VLLMEngine
+
+ENGINE_KEY, STRONG_KEY = "FLAREKIT_ENGINE_KEY", "FLAREKIT_STRONG_KEY"
+"""Environment variables with the bearer keys of the engines themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that `flarekit serve` can be told."""
+
+    engines: Sequence[str]
+    """URLs of the servers of the model that answers."""
+    policy: str = "weak"
+    """A policy's specification, or a YAML file that names several."""
+    index: Path | None = None
+    strongs: Sequence[str] = ()
+    model: str | None = None
+    strong_model: str | None = None
+    strict: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8080
+    keys: Sequence[str] = ()
+    body_limit: int = 8 << 20
+    """Bytes of a request."""
+    concurrent: int = 512
+    drain: int = 30
+    """Seconds that answers may still take once the server is told to end."""
+    engine_timeout: float = 120.0
+    """Seconds that an engine may be silent."""
+    limits: Limits = field(default_factory=Limits)
+    log_text: bool = False
+    otlp: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An application whose engines were found."""
+
+    app: ASGIApp
+    offer: Offer
+    draining: Draining
+
+
+async def serve(settings: Settings, ready: Callable[[str], None] = lambda url: None) -> None:
+    """Serve until SIGTERM or SIGINT: then no request is accepted, and those at work are finished within `drain`.
+
+    `ready` is told the server's URL as soon as it answers.
+    """
+    configure()
+    with export(settings.otlp) as provider:
+        # Without a collector of ours there may still be one that whoever runs this process has set up.
+        async with running(settings, [Spans(provider, text=settings.log_text)]) as service:
+            await Server(settings, service, ready).serve()
+
+
+@asynccontextmanager
+async def running(settings: Settings, observers: Sequence[Observer] = ()) -> AsyncIterator[Running]:
+    """The application, with `observers` beside its metrics and its log.
+
+    `FlarekitError` where an engine, the index or a policy is not what it must be.
+    """
+    index = open_index(settings.index) if settings.index else None
+    async with AsyncExitStack() as stack:
+        yield await _open(settings, index, observers, stack)
+
+
+async def _open(
+    settings: Settings, index: Retriever | None, observers: Sequence[Observer], stack: AsyncExitStack
+) -> Running:
+    has = {"strong": bool(settings.strongs), "retriever": index is not None}
+    offered = offer(settings.policy, **has, strict=settings.strict)
+    metrics = Metrics(endpoints=ENDPOINTS, policies=offered.policies)
+    weak, pool = await _engine(settings.engines, settings.model, ENGINE_KEY, settings, metrics, stack)
+    strong = None
+    if settings.strongs:
+        strong, _ = await _engine(settings.strongs, settings.strong_model, STRONG_KEY, settings, metrics, stack)
+    offered = replace(offered, model=weak.model)
+    watching: list[Observer] = [metrics, Logs(text=settings.log_text), *observers]
+    service = Service(offered, weak, strong, index, limits=settings.limits, observers=watching)
+    draining = Draining()
+    app = create_app(
+        service,
+        metrics,
+        keys=settings.keys,
+        body_limit=settings.body_limit,
+        concurrent=settings.concurrent,
+        upstreams=lambda: _healthy(pool),
+        draining=draining,
+    )
+    return Running(app, offered, draining)
+
+
+def _healthy(pool: Upstreams) -> dict[str, bool]:
+    return {url: state.healthy for url, state in pool.status().items()}
+
+
+async def _engine(
+    urls: Sequence[str], model: str | None, key: str, settings: Settings, metrics: Metrics, stack: AsyncExitStack
+) -> tuple[VLLMEngine, Upstreams]:
+    pool = Upstreams(urls, on_change=metrics.upstream_healthy, on_error=metrics.upstream_error)
+    await stack.enter_async_context(pool)
+    for url, up in _healthy(pool).items():
+        metrics.upstream_healthy(url, up)
+    engine = VLLMEngine(urls[0], model, api_key=os.environ.get(key), timeout=settings.engine_timeout, transport=pool)
+    return await stack.enter_async_context(engine), pool
+
+
+class Server(uvicorn.Server):
+    """uvicorn's, which tells where it listens, and on `/health` that it is about to end."""
+
+    def __init__(self, settings: Settings, running: Running, ready: Callable[[str], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                running.app,
+                host=settings.host,
+                port=settings.port,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=settings.drain,
+                backlog=4096,
+            )
+        )
+        self._draining, self._ready = running.draining, ready
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        """Listen; `ConfigError` where that is not possible."""
+        host, port = self.config.host, self.config.port
+        try:
+            await super().startup(sockets)
+        except SystemExit as error:
+            raise ConfigError(f"cannot listen on {host} port {port}; choose another with --port") from error
+        port = self.servers[0].sockets[0].getsockname()[1]
+        name = "localhost" if host in ("127.0.0.1", "0.0.0.0") else host  # noqa: S104 - it is read, not bound
+        self._ready(f"http://{name}:{port}")
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """End by SIGTERM and SIGINT; uvicorn itself would repeat the signal afterwards, and a drained end is none."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        loop, signals = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+        for sig in signals:
+            loop.add_signal_handler(sig, self.handle_exit, sig, None)
+        try:
+            yield
+        finally:
+            for sig in signals:
+                loop.remove_signal_handler(sig)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say so before the last answers are finished."""
+        self._draining.on = True
+        super().handle_exit(sig, frame)

@@ -1,0 +1,344 @@
+"""Several vLLM servers of one model behind one address, as a transport for `httpx`.
+
+Whoever sends (`VLLMEngine`, the relay) addresses the first of them and tries again on failures; `Upstreams` sends each
+try to the server with the fewest running requests and leaves out those that have just failed.
+
+Bytes go over `aiohttp` rather than httpx's own transport, which takes four times the processor time for a chunk of a
+stream and, with a thousand connections open, several milliseconds for every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache, cached_property
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import httpx
+import yarl
+
+from flarekit.errors import ConfigError
+from flarekit.vllm import LOOPBACK
+
+EJECTING = frozenset({502, 503, 504})
+"""Statuses that say of a server that it is not there, rather than of a request that it failed."""
+FAILURES = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError, httpx.ProxyError)
+"""What is raised for a server that does not answer, or not to the end."""
+KEPT_ALIVE = 4.0
+"""Seconds; vLLM closes idle connections after 5, and a request must not be sent into one that is being closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What is known of one server."""
+
+    healthy: bool
+    running: int
+    """Requests whose responses have not been closed yet."""
+
+
+@dataclass(slots=True, eq=False)
+class _Upstream:
+    url: httpx.URL
+    running: int = 0
+    ejected: int | None = None
+    """When, on the counter of all ejections; None while it is healthy."""
+
+    def prefix(self) -> bytes:
+        return self.url.raw_path.rstrip(b"/")
+
+
+_pinned: ContextVar[dict[Upstreams, _Upstream] | None] = ContextVar("pinned", default=None)
+
+
+@contextmanager
+def sticky() -> Iterator[None]:
+    """Around one session: its requests go to one server of each `Upstreams`, as long as that is healthy.
+
+    The first request chooses by load; the others find their prompt in that server's prefix cache. It holds for the
+    tasks that are started inside as well.
+    """
+    before = _pinned.get()
+    _pinned.set({})
+    try:
+        yield
+    finally:
+        # Not `reset`, which refuses where a generator is closed by another task than the one that began it.
+        _pinned.set(before)
+
+
+class Upstreams(httpx.AsyncBaseTransport):
+    """Sends each request to the healthy server with the fewest running ones (the first of these).
+
+    A server is ejected by a connection error, a time-out, a body that breaks off, and a status 502, 503 or 504; it is
+    readmitted as soon as it answers `GET /health`. Where all are ejected, requests are still tried, on the server that
+    was ejected longest ago.
+
+    Use it as an asynchronous context. Clients share it and may be entered and closed in any order: connections are
+    closed when the last context is left, not by `aclose`.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_change: Callable[[str, bool], None] | None = None,
+        on_error: Callable[[str], None] | None = None,
+        probe_every: float = 3.0,
+    ) -> None:
+        """Servers at `urls` (with or without "/v1"); `ConfigError` for what is no URL or is there twice.
+
+        `on_change(url, healthy)` is called when a server is ejected or readmitted, `on_error(url)` at every failure.
+        Ejected servers are asked every `probe_every` seconds, and have as long to answer.
+        """
+        self._upstreams = [_Upstream(_parse(url)) for url in urls]
+        if not self._upstreams:
+            raise ConfigError("no engine's URL is given; name at least one")
+        names = [str(upstream.url) for upstream in self._upstreams]
+        if doubled := next((name for name in names if names.count(name) > 1), None):
+            raise ConfigError(f"the engine's URL {doubled} is given twice; name each server once")
+        self.url = names[0]
+        """Where requests are to be addressed."""
+        self._transport = transport or AiohttpTransport()
+        self._on_change = on_change
+        self._on_error = on_error
+        self._probe_every = probe_every
+        self._ejections = itertools.count()
+        self._entered = 0
+        self._probing: asyncio.Task[None] | None = None
+
+    def status(self) -> dict[str, Status]:
+        """Each server by its URL, in the order in which they were named."""
+        return {str(each.url): Status(each.ejected is None, each.running) for each in self._upstreams}
+
+    async def __aenter__(self) -> Self:
+        self._entered += 1
+        if self._probing is None:
+            self._probing = asyncio.create_task(self._probe())
+            await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None = None,
+        exc_value: BaseException | None = None,
+        traceback: TracebackType | None = None,
+    ) -> None:
+        self._entered -= 1
+        if self._probing is not None and self._entered == 0:
+            probing, self._probing = self._probing, None
+            probing.cancel()
+            await asyncio.wait([probing])
+            await self._transport.__aexit__(exc_type, exc_value, traceback)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request that is addressed to the first server to the one whose turn it is."""
+        upstream = self._choose()
+        was_ejected = upstream.ejected is not None
+        upstream.running += 1
+        try:
+            response = await self._transport.handle_async_request(self._addressed(request, upstream))
+        except BaseException as error:
+            upstream.running -= 1
+            if isinstance(error, FAILURES):
+                self._eject(upstream)
+            raise
+        if response.status_code in EJECTING:
+            self._eject(upstream)
+        elif was_ejected:
+            self._readmit(upstream)
+        body = _Body(response.stream, upstream, self._eject)
+        return httpx.Response(
+            response.status_code, headers=response.headers, stream=body, extensions=response.extensions
+        )
+
+    def _choose(self) -> _Upstream:
+        pinned = _pinned.get()
+        kept = pinned.get(self) if pinned else None
+        if kept and kept.ejected is None:
+            return kept
+        healthy = [each for each in self._upstreams if each.ejected is None]
+        if healthy:
+            chosen = min(healthy, key=lambda each: each.running)
+        else:
+            chosen = min(self._upstreams, key=lambda each: each.ejected or 0)
+        if pinned is not None:
+            pinned[self] = chosen
+        return chosen
+
+    def _addressed(self, request: httpx.Request, upstream: _Upstream) -> httpx.Request:
+        path = request.url.raw_path.removeprefix(self._upstreams[0].prefix())
+        url = upstream.url.copy_with(raw_path=upstream.prefix() + path)
+        headers = request.headers.copy()
+        headers["Host"] = url.netloc.decode("ascii")
+        return httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
+
+    def _eject(self, upstream: _Upstream) -> None:
+        was_healthy = upstream.ejected is None
+        upstream.ejected = next(self._ejections)
+        if self._on_error is not None:
+            self._on_error(str(upstream.url))
+        if self._on_change is not None and was_healthy:
+            self._on_change(str(upstream.url), False)
+
+    def _readmit(self, upstream: _Upstream) -> None:
+        was_ejected = upstream.ejected is not None
+        upstream.ejected = None
+        if self._on_change is not None and was_ejected:
+            self._on_change(str(upstream.url), True)
+
+    async def _probe(self) -> None:
+        while True:
+            await asyncio.sleep(self._probe_every)
+            ejected = [each for each in self._upstreams if each.ejected is not None]
+            # Whatever a probe ends with concerns its own server, which stays out until the next one.
+            await asyncio.gather(*map(self._ask, ejected), return_exceptions=True)
+
+    async def _ask(self, upstream: _Upstream) -> None:
+        timeout = httpx.Timeout(self._probe_every).as_dict()
+        url = upstream.url.copy_with(raw_path=upstream.prefix() + b"/health")
+        response = await self._transport.handle_async_request(
+            httpx.Request("GET", url, extensions={"timeout": timeout})
+        )
+        try:
+            await response.aread()
+        finally:
+            await response.aclose()
+        # Servers without that page answer 404, and are there.
+        if response.status_code < 500:
+            self._readmit(upstream)
+
+
+class _Body(httpx.AsyncByteStream):
+    """A response's body, which says when it breaks off and when it is closed."""
+
+    def __init__(
+        self,
+        stream: httpx.SyncByteStream | httpx.AsyncByteStream,
+        upstream: _Upstream,
+        eject: Callable[[_Upstream], None],
+    ) -> None:
+        assert isinstance(stream, httpx.AsyncByteStream)  # noqa: S101  (an asynchronous transport's)
+        self._stream = stream
+        self._upstream = upstream
+        self._eject = eject
+        self._closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for part in self._stream:
+                yield part
+        except FAILURES:
+            if not self._closed:
+                self._eject(self._upstream)
+            raise
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self._upstream.running -= 1
+            await self._stream.aclose()
+
+
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """HTTP/1.1 for `httpx` by aiohttp: any number of connections, certificates as httpx checks them.
+
+    Parts of a body that have already arrived come as one; at most about 128 KiB are read ahead of the reader.
+    """
+
+    @cached_property
+    def _session(self) -> aiohttp.ClientSession:
+        # At the first request, because it needs a running event loop.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_ALIVE, ssl=httpx.create_ssl_context())
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send `request`; errors are httpx's."""
+        connect, write, read = (
+            request.extensions.get("timeout", {}).get(kind) for kind in ("connect", "write", "read")
+        )
+        headers = [(name.decode("ascii"), value.decode(errors="replace")) for name, value in request.headers.raw]
+        content = await request.aread()
+        # aiohttp itself would wait for ever for a server that does not read a long prompt.
+        longest = None if None in (connect, write, read) else connect + write + read
+        with _errors_of_httpx():
+            async with asyncio.timeout(longest):
+                response = await self._session.request(
+                    request.method,
+                    yarl.URL(str(request.url), encoded=True),
+                    # A file is written part by part, so that a long prompt does not hold up the other streams.
+                    data=io.BytesIO(content) if content else None,
+                    headers=headers,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=connect, sock_read=read),
+                    proxy=_proxy(request.url.scheme, request.url.host),
+                    allow_redirects=False,
+                )
+        return httpx.Response(response.status, headers=list(response.raw_headers), stream=_Arriving(response))
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if "_session" in self.__dict__:
+            await self._session.close()
+
+
+class _Arriving(httpx.AsyncByteStream):
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with _errors_of_httpx():
+            async for part in self._response.content.iter_any():
+                yield part
+
+    async def aclose(self) -> None:
+        # After the last byte the connection has gone back to the pool; before, closing it stops the server.
+        self._response.close()
+
+
+@contextmanager
+def _errors_of_httpx() -> Iterator[None]:
+    try:
+        yield
+    except aiohttp.ConnectionTimeoutError as error:
+        raise httpx.ConnectTimeout(str(error)) from error
+    except TimeoutError as error:
+        raise httpx.ReadTimeout(str(error)) from error
+    except aiohttp.ClientConnectorError as error:
+        raise httpx.ConnectError(str(error)) from error
+    except aiohttp.ClientPayloadError as error:
+        raise httpx.RemoteProtocolError(str(error)) from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise httpx.ReadError(str(error)) from error
+
+
+@cache
+def _proxy(scheme: str, host: str) -> str | None:
+    """The environment's proxy; it must not be asked for this machine's own ports."""
+    if host in LOOPBACK or urllib.request.proxy_bypass(host):
+        return None
+    return urllib.request.getproxies().get(scheme)
+
+
+def _parse(url: str) -> httpx.URL:
+    """A server's URL without "/v1"."""
+    try:
+        parsed = httpx.URL(url.rstrip("/").removesuffix("/v1"))
+    except httpx.InvalidURL as error:
+        raise ConfigError(f"an engine's URL is expected, not {url!r} ({error})") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
+        raise ConfigError(f"an engine's URL is expected, such as http://localhost:8000, not {url!r}")
+    return parsed
