@@ -5,9 +5,14 @@ The engine is scripted where the words and their probabilities must be known; th
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
+import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +20,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from conftest import TestServer
 from scripted_vllm import ScriptedVLLM, prompt_of, saying
 from serving import serving
 
@@ -293,3 +299,126 @@ def test_health_and_metrics_tell_of_what_happened(url: str, engine: ScriptedVLLM
         'flarekit_requests_total{endpoint="/v1/chat/completions",outcome="ok",policy="flare",status="200"} 1.0' in told
     )
     assert "flarekit_retrieval_seconds_count 2.0" in told
+
+
+# --- a real engine --------------------------------------------------------------------------------------------------
+
+STORY: list[Any] = [{"role": "user", "content": "Write three short sentences about the Danube."}]
+
+
+class Cut:
+    """A way to a server that breaks once, after so many bytes of an answer that is a stream of events."""
+
+    def __init__(self, server: str, after: int) -> None:
+        parsed = httpx.URL(server)
+        self._server, self._after = (parsed.host, parsed.port or 80), after
+        self.broken = 0
+
+    def __enter__(self) -> Cut:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(self._server)
+                threading.Thread(target=self._forward, args=(client, server, False), daemon=True).start()
+                threading.Thread(target=self._forward, args=(server, client, True), daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        passed, streaming = 0, False
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                streaming = streaming or (answers and b"text/event-stream" in data)
+                passed += len(data) if streaming else 0
+                if passed > self._after and not self.broken:
+                    self.broken += 1
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.vllm
+def test_a_real_model_that_watches_and_never_acts_says_what_it_says_directly(
+    vllm_server: TestServer, tmp_path: Path
+) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text("policies: {watched: 'escalate:threshold=1,read=sentence'}")
+    base = vllm_server.url.removesuffix("/v1")
+    asking = {"messages": STORY, "max_tokens": 60, "temperature": 0}
+    direct = client(base).chat.completions.create(model=vllm_server.model, **asking)  # type: ignore[call-overload]
+    with serving(base, strongs=[base], policy=str(path)) as url:
+        for model in ("watched", "weak"):
+            answer = client(url).chat.completions.create(model=model, **asking)  # type: ignore[call-overload]
+            assert answer.choices[0].message.content == direct.choices[0].message.content
+            assert answer.choices[0].finish_reason == direct.choices[0].finish_reason
+            stream = client(url).chat.completions.create(model=model, stream=True, **asking)  # type: ignore[call-overload]
+            said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
+            assert said == direct.choices[0].message.content
+        assert answer.usage
+        assert direct.usage
+        assert answer.usage.completion_tokens == direct.usage.completion_tokens
+
+
+@pytest.mark.vllm
+def test_a_real_answer_goes_on_as_if_its_connection_had_not_broken(vllm_server: TestServer, tmp_path: Path) -> None:
+    path = tmp_path / "policies.yaml"
+    path.write_text("policies: {watched: 'escalate:threshold=1,read=sentence'}")
+    base = vllm_server.url.removesuffix("/v1")
+    asking = {"messages": STORY, "max_tokens": 60, "temperature": 0}
+    direct = client(base).chat.completions.create(model=vllm_server.model, **asking)  # type: ignore[call-overload]
+    with Cut(base, after=25_000) as way, serving(way.url, strongs=[base], policy=str(path)) as url:
+        answer = asked(url, model="watched", flarekit={"events": True}, **asking).json()
+        assert way.broken == 1
+        assert [event["part"] for event in answer["flarekit"]["events"] if event["kind"] == "failed"] == ["weak"]
+        assert answer["choices"][0]["message"]["content"] == direct.choices[0].message.content
+
+
+@pytest.mark.vllm
+def test_a_real_model_looks_things_up_in_the_middle(vllm_server: TestServer, tmp_path: Path) -> None:
+    base = vllm_server.url.removesuffix("/v1")
+    with serving(base, tmp_path / "corpus.jsonl", policy="flare:theta=1") as url:
+        answer = asked(url, model=vllm_server.model, flarekit={"events": True}, max_tokens=60, temperature=0).json()
+        looked_up = [event for event in answer["flarekit"]["events"] if event["kind"] == "retrieved"]
+        assert len(looked_up) >= 2
+        assert looked_up[0]["sources"][0]["id"] == "p1"
+        usage = answer["usage"]
+        assert usage["completion_tokens"] == usage["flarekit"]["answer_tokens"] + usage["flarekit"]["discarded_tokens"]
+        assert usage["prompt_tokens"] > 100
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("model", ["weak", "flare"])
+def test_a_real_engine_stops_when_the_client_leaves(vllm_server: TestServer, tmp_path: Path, model: str) -> None:
+    base = vllm_server.url.removesuffix("/v1")
+
+    def running() -> float:
+        told = re.search(r"^vllm:num_requests_running\S* (\S+)", httpx.get(f"{base}/metrics").text, re.MULTILINE)
+        assert told
+        return float(told[1])
+
+    def until(state: bool) -> None:
+        for _ in range(500):
+            if bool(running()) is state:
+                return
+            time.sleep(0.02)
+        raise AssertionError(f"a request runs: {not state}")
+
+    with serving(base, tmp_path / "corpus.jsonl", policy="flare") as url:
+        sent = {"model": model, "messages": STORY, "max_tokens": 2000, "stream": True, "ignore_eos": True}
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as leaving:
+            content = json.dumps(sent).encode()
+            leaving.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content)
+            )
+            leaving.sendall(content)
+            until(True)
+        until(False)

@@ -302,6 +302,17 @@ async def test_a_client_that_leaves_before_the_first_byte_stops_the_engine() -> 
         await left(upstreams, server)
 
 
+async def test_an_answer_that_is_closed_while_it_is_waited_for_is_not_asked_for_again() -> None:
+    async with Server(streaming()) as server, over(server) as upstreams:
+        relayed = await relay(client_of(upstreams), "POST", PATH)
+        reading = asyncio.ensure_future(anext(aiter(relayed), None))
+        await asyncio.sleep(0)  # it waits for the first byte
+        await relayed.aclose()
+        assert await reading is None
+        await left(upstreams, server)
+    assert (len(server.requests), relayed.error) == (1, "")
+
+
 @pytest.mark.parametrize("script", [silent, streaming(), streaming(said("a"))])
 async def test_a_request_that_is_cancelled_stops_the_engine(script: Script) -> None:
     async with Server(script) as server, over(server) as upstreams:

@@ -86,7 +86,7 @@ def passed_through(body: Body, chat: bool) -> str | None:
     for field in ("n", "best_of"):
         if body.get(field) not in (None, 1):
             return field
-    if (body.get("response_format") or {}).get("type", "text") != "text":
+    if body.get("response_format") not in (None, {"type": "text"}):
         return "response_format"
     if not chat:
         return None if isinstance(body.get("prompt"), str) else "prompt"
@@ -109,9 +109,6 @@ def understand(body: Body, chat: bool) -> Asked:
         wanted = _number(body, "logprobs", 0)
     if wanted is not None and wanted > MOST_LOGPROBS:
         raise NotUnderstood(f"at most {MOST_LOGPROBS} alternatives to a token can be told, not {wanted}", "logprobs")
-    extension = body.get("flarekit") or {}
-    if not isinstance(extension, dict):
-        raise NotUnderstood('the field flarekit holds an object, such as {"events": true}', "flarekit")
     sampling = {name: value for name, value in body.items() if name not in _OURS and value is not None}
     # Without a temperature the engine takes the model's own default; a session by itself would be greedy.
     sampling.setdefault("temperature", None)
@@ -120,8 +117,8 @@ def understand(body: Body, chat: bool) -> Asked:
         most,
         sampling,
         stream=bool(body.get("stream")),
-        include_usage=bool((body.get("stream_options") or {}).get("include_usage")),
-        events=bool(extension.get("events")),
+        include_usage=bool(_object(body, "stream_options", "include_usage").get("include_usage")),
+        events=bool(_object(body, "flarekit", "events").get("events")),
         logprobs=wanted,
     )
 
@@ -144,6 +141,13 @@ def _stops(body: Body) -> tuple[str, ...]:
     if not isinstance(stops, list) or not all(isinstance(one, str) and one for one in stops):
         raise NotUnderstood("stop is a string or a list of strings, none of them empty", "stop")
     return tuple(stops)
+
+
+def _object(body: Body, field: str, example: str) -> dict[str, Any]:
+    value = body.get(field)
+    if value is None or isinstance(value, dict):
+        return value or {}
+    raise NotUnderstood(f'{field} is an object, such as {{"{example}": true}}', field)
 
 
 def _number(body: Body, field: str, least: int = 1) -> int | None:

@@ -106,6 +106,8 @@ class Relayed:
                         yield part
                     return
                 except httpx.TransportError as error:
+                    if self._response.is_closed:  # by `aclose`, from another task
+                        return
                     if not await self._renewed():
                         self.error = f"the engine's answer broke off ({error or type(error).__name__})"
                         if not self.streamed:

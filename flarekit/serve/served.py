@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flarekit.errors import ConfigError
 from flarekit.policies import POLICIES, Policy, parse_policy
@@ -47,13 +47,18 @@ class Served:
 class _Entry(BaseModel):
     model_config = ConfigDict(extra="forbid")
     policy: str
-    strict: bool = False
+    strict: bool | None = None
+
+
+def _entry(value: Any) -> Any:
+    """A policy alone may be written without its key."""
+    return {"policy": value} if isinstance(value, str) else value
 
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid")
     default: str | None = None
-    policies: dict[str, str | _Entry] = Field(min_length=1)
+    policies: dict[str, Annotated[_Entry, BeforeValidator(_entry)]] = Field(min_length=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +102,9 @@ def offer(chosen: str, *, strong: bool, retriever: bool, strict: bool = False) -
     if retriever:
         policies["flare"] = _served("flare", "flare", strict, strong, retriever)
     for name, entry in (file.policies if file else {}).items():
-        spec, own = (entry, strict) if isinstance(entry, str) else (entry.policy, entry.strict)
-        policies[name] = _served(name, spec, own, strong, retriever)
+        policies[name] = _served(
+            name, entry.policy, strict if entry.strict is None else entry.strict, strong, retriever
+        )
     default = (file.default or next(iter(file.policies))) if file else chosen
     if default not in policies:
         if file:

@@ -200,7 +200,9 @@ async def _pass_through(
     engine: VLLMEngine, exchange: Exchange, headers: Mapping[str, str], content: bytes, out: Outgoing
 ) -> None:
     """The engine's own answer, byte by byte."""
-    answer = await relay(engine.client, "POST", exchange.endpoint, content, headers)
+    # It was understood as JSON, whatever its client called it; vLLM insists on the name.
+    sent = {**headers, "content-type": "application/json"}
+    answer = await relay(engine.client, "POST", exchange.endpoint, content, sent)
     try:
         exchange.status = answer.status
         await out.start(answer.headers, answer.status)

@@ -268,9 +268,8 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send `request`; errors are httpx's."""
-        connect, write, read = (
-            request.extensions.get("timeout", {}).get(kind) for kind in ("connect", "write", "read")
-        )
+        asked = request.extensions.get("timeout", {})
+        connect, write, read = (asked.get(phase) for phase in ("connect", "write", "read"))
         headers = [(name.decode("ascii"), value.decode(errors="replace")) for name, value in request.headers.raw]
         content = await request.aread()
         # aiohttp itself would wait for ever for a server that does not read a long prompt.
