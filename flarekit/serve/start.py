@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -80,7 +81,15 @@ async def serve(settings: Settings, ready: Callable[[str], None] = lambda url: N
     with export(settings.otlp) as provider:
         # Without a collector of ours there may still be one that whoever runs this process has set up.
         async with running(settings, [Spans(provider, text=settings.log_text)]) as service:
+            _collect_garbage_seldom()
             await Server(settings, service, ready).serve()
+
+
+def _collect_garbage_seldom() -> None:
+    """Tokens live as long as their streams: with Python's own thresholds a fifth of the time went into finding that."""
+    gc.collect()
+    gc.freeze()  # what is there before the first request stays
+    gc.set_threshold(50_000, 10, 10)
 
 
 @asynccontextmanager
