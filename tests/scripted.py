@@ -26,8 +26,8 @@ def tokens(*said: Said) -> list[Token]:
 
 
 class ScriptedStream:
-    def __init__(self, said: Sequence[Token], prompt: int, limit: int) -> None:
-        self._said, self._prompt, self._limit = said, prompt, limit
+    def __init__(self, said: Sequence[Token], prompt: int, limit: int, fault: Exception | None = None) -> None:
+        self._said, self._prompt, self._limit, self._fault = said, prompt, limit, fault
         self.finish: Finish = "closed"
         self.sent = 0
 
@@ -38,19 +38,25 @@ class ScriptedStream:
     async def __aiter__(self) -> AsyncIterator[Token]:
         for number, one in enumerate(self._said[: self._limit], start=1):
             self.sent = number
-            if number == min(len(self._said), self._limit):
+            if number == min(len(self._said), self._limit) and not self._fault:
                 self.finish = "stop" if number == len(self._said) else "length"
             yield one
+        if self._fault:
+            raise self._fault
 
 
 class ScriptedEngine:
-    """Says one enqueued answer a stream, and keeps the prompts that it was given as text."""
+    """Says one enqueued answer a stream, and keeps the prompts that it was given as text.
 
-    def __init__(self, *answers: Sequence[Said], model: str = "scripted") -> None:
+    An exception as an answer's last word is raised there.
+    """
+
+    def __init__(self, *answers: Sequence[Said | Exception], model: str = "scripted") -> None:
         self.model = model
         self.prompts: list[str] = []
         self.streams: list[ScriptedStream] = []
-        self._answers = [tokens(*answer) for answer in answers]
+        self._answers = [tokens(*(one for one in answer if not isinstance(one, Exception))) for answer in answers]
+        self._faults = [answer[-1] if answer and isinstance(answer[-1], Exception) else None for answer in answers]
         self._texts: dict[int, str] = {}
 
     async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
@@ -75,7 +81,7 @@ class ScriptedEngine:
         said = self._answers.pop(0)
         said = [one._replace(id=OWN_IDS + len(self._texts) + place) for place, one in enumerate(said)]
         self._texts |= {one.id: one.text for one in said}
-        self.streams.append(ScriptedStream(said, len(prompt), max_tokens))
+        self.streams.append(ScriptedStream(said, len(prompt), max_tokens, self._faults.pop(0)))
         yield self.streams[-1]
 
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from scripted import ScriptedEngine, ScriptedRetriever
 
 from flarekit.engine import Engine
-from flarekit.errors import ConfigError
+from flarekit.errors import ConfigError, EngineUnavailable, PromptTooLong, StreamBroken
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
+from flarekit.retrieval import Hit, Retriever
 from flarekit.session import Session
-from flarekit.trace import Committed, Fired, HandedOver, Retrieved, Trace
+from flarekit.trace import Committed, Failed, Fired, HandedOver, Retrieved, Trace
 
 BORN = ("Emma", " was", " born", " in", " Reus", ".")
 ANSWER = (" So", " the", " answer", " is", " Reus", ".")
@@ -21,11 +26,12 @@ async def ask(
     weak: Engine,
     *,
     strong: Engine | None = None,
-    retriever: ScriptedRetriever | None = None,
+    retriever: Retriever | None = None,
+    **options: Any,
 ) -> tuple[Trace, list[str]]:
     """The trace, and the committed texts in the order in which they came."""
     policy = parse_policy(policy) if isinstance(policy, str) else policy
-    session = Session(policy, "Where was Emma born?", weak=weak, strong=strong, retriever=retriever, id="q1")
+    session = Session(policy, "Where was Emma born?", weak=weak, strong=strong, retriever=retriever, **options)
     heard = [event.text async for event in session if isinstance(event, Committed)]
     assert "".join(heard).strip() == session.trace.text
     return session.trace, heard
@@ -230,3 +236,111 @@ async def test_a_stop_at_the_last_sentence_can_still_fire() -> None:
 def test_a_session_needs_what_its_policy_needs(policy: str, missing: str) -> None:
     with pytest.raises(ConfigError, match=missing):
         Session(parse_policy(policy), "?", weak=ScriptedEngine())
+
+
+# --- what fails beneath a session -----------------------------------------------------------------------------------
+
+
+def failures(trace: Trace) -> list[tuple[str, str]]:
+    return [(event.part, event.error) for event in trace.events if isinstance(event, Failed)]
+
+
+BROKEN = StreamBroken("the stream broke")
+
+
+async def test_a_broken_stream_ends_a_session_that_may_not_resume() -> None:
+    with pytest.raises(StreamBroken):
+        await ask("closed-book", ScriptedEngine([*BORN, " So", BROKEN]))
+
+
+async def test_a_broken_stream_is_resumed_from_what_is_committed() -> None:
+    engine = ScriptedEngine([*BORN, " So", " the", BROKEN], ANSWER)
+    trace, heard = await ask("closed-book", engine, resumes=1)
+    assert engine.prompts[1].endswith("\nAnswer:Emma was born in Reus.")
+    assert heard == ["Emma was born in Reus.", " So the answer is Reus."]
+    assert trace.costs().discarded_tokens == 2
+    assert failures(trace) == [("weak", "the stream broke")]
+
+
+async def test_it_is_resumed_as_often_as_allowed() -> None:
+    broken: list[list[Any]] = [[*BORN, " So", BROKEN], [" So", " the", BROKEN], [*ANSWER]]
+    trace, _ = await ask("closed-book", ScriptedEngine(*broken), resumes=2)
+    assert trace.answer == "Reus"
+    with pytest.raises(StreamBroken):
+        await ask("closed-book", ScriptedEngine(*broken), resumes=1)
+
+
+async def test_a_trigger_reads_a_resumed_sentence_from_its_beginning() -> None:
+    engine = ScriptedEngine(["Emma", (" is", 0.3), BROKEN], [*BORN, *ANSWER])
+    trace, _ = await ask("escalate:read=sentence", engine, strong=ScriptedEngine(), resumes=1)
+    assert not [event for event in trace.events if isinstance(event, Fired)], "the doubt was in what broke"
+    assert trace.answer == "Reus"
+
+
+async def test_without_its_strong_engine_a_session_goes_on_unless_it_is_strict() -> None:
+    def engines() -> tuple[ScriptedEngine, ScriptedEngine]:
+        return ScriptedEngine([*BORN, " So", (" the", 0.2)], ANSWER), ScriptedEngine([" So", EngineUnavailable("gone")])
+
+    weak, strong = engines()
+    trace, heard = await ask("escalate", weak, strong=strong, strict=False)
+    assert failures(trace) == [("strong", "gone")]
+    assert [event.target for event in trace.events if isinstance(event, HandedOver)] == ["strong", "weak"]
+    assert heard == ["Emma was born in Reus.", " So the answer is Reus."]
+    weak, strong = engines()
+    with pytest.raises(EngineUnavailable):
+        await ask("escalate", weak, strong=strong)
+
+
+async def test_a_strong_engine_that_failed_is_not_called_again() -> None:
+    weak = ScriptedEngine([(" So", 0.2)], [*UNSURE, *ANSWER])
+    strong = ScriptedEngine([EngineUnavailable("gone")])
+    trace, _ = await ask("escalate:back=sentence", weak, strong=strong, strict=False)
+    assert trace.costs().escalations == 1
+    assert trace.answer == "Reus"
+
+
+class FailingRetriever:
+    name = "failing"
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._seconds = seconds
+
+    async def search(self, query: str, k: int) -> Sequence[Hit]:
+        await asyncio.sleep(self._seconds)
+        raise OSError("no such index")
+
+
+async def test_without_its_retriever_a_session_keeps_its_drafts_unless_it_is_strict() -> None:
+    engine = ScriptedEngine([*UNSURE, " So"], ANSWER)
+    trace, heard = await ask("flare", engine, retriever=FailingRetriever(), strict=False)
+    assert failures(trace) == [("retriever", "OSError: no such index")] * 2
+    assert heard == ["Emma was born in Rome.", " So the answer is Reus."]
+    assert trace.costs().retrievals == 0
+    with pytest.raises(OSError, match="no such index"):
+        await ask("flare", ScriptedEngine(), retriever=FailingRetriever())
+
+
+async def test_a_look_up_may_take_as_long_as_the_patience_lasts() -> None:
+    slow = FailingRetriever(seconds=30)
+    trace, _ = await ask("rag", ScriptedEngine(ANSWER), retriever=slow, strict=False, patience=0.01)
+    assert failures(trace) == [("retriever", "no answer within 0.01 s")]
+
+
+async def test_passages_that_leave_no_room_are_left_out_from_the_worst_on() -> None:
+    class Small(ScriptedEngine):
+        async def tokenize(self, text: str, *, begin: bool = True) -> list[int]:
+            if "Tarraco" in text:
+                raise PromptTooLong("4097 tokens")
+            return await super().tokenize(text, begin=begin)
+
+    class Two(ScriptedRetriever):
+        async def search(self, query: str, k: int) -> Sequence[Hit]:
+            return [*await super().search(query, k), *await super().search(query, k)]
+
+    engine = Small(ANSWER)
+    found = Two(Reus="Emma was born in Reus.", Tarraco="So was Gaudi.")
+    trace, _ = await ask("rag", engine, retriever=found, strict=False)
+    assert failures(trace) == [("retriever", "the passages are too long: 4097 tokens")]
+    assert "[1] Reus" in engine.prompts[0]
+    with pytest.raises(PromptTooLong):
+        await ask("rag", Small(ANSWER), retriever=Two(Reus="Emma.", Tarraco="So."))
