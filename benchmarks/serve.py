@@ -31,6 +31,9 @@ HERE = Path(__file__).parent
 WATCHING = "escalate:threshold=1,read=sentence"
 """A policy that reads every token and never acts: what watching itself costs."""
 
+LOGPROBS = "direct, log-p"
+"""Direct too, but with the ten log-probabilities a token that watching reads: their price is the engine's."""
+
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 
 
@@ -141,11 +144,12 @@ class Round:
     errors: int
 
 
-async def one_round(url: str, model: str, streams: int, tokens: int, salt: str) -> Round:
+async def one_round(url: str, model: str, streams: int, tokens: int, salt: str, *, logprobs: bool = False) -> Round:
     """So many streams at once."""
+    more = {"logprobs": True, "top_logprobs": 10} if logprobs else {}
     began = time.perf_counter()
     texts = [f"{salt}{number}: tell me a long story about the number {number}." for number in range(streams)]
-    ended = await asyncio.gather(*(ask(url, body(model, text, tokens)) for text in texts))
+    ended = await asyncio.gather(*(ask(url, body(model, text, tokens) | more) for text in texts))
     seconds = time.perf_counter() - began
     firsts = [one.first - one.began for one in ended if one.first is not None]
     return Round(
@@ -171,23 +175,28 @@ def real(
 async def _real(engine: str, streams: int, tokens: int, rounds: int, singles: int, folder: Path) -> None:
     model = orjson.loads(await page(f"{engine}/v1/models"))["data"][0]["id"]
     with proxy(engine, folder=folder) as (url, process):
-        arms = {"direct": (engine, model), "pass-through": (url, "pass"), "watching": (url, "watching")}
+        arms = {
+            "direct": (engine, model),
+            "pass-through": (url, "pass"),
+            LOGPROBS: (engine, model),
+            "watching": (url, "watching"),
+        }
         for name, (address, asked) in arms.items():
-            await one_round(address, asked, 4, 8, f"warm {name} ")
+            await one_round(address, asked, streams, 8, f"warm {name} ", logprobs=name == LOGPROBS)
         measured: dict[str, list[Round]] = {name: [] for name in arms}
         for number in range(rounds):
-            order = list(arms) if number % 2 else list(reversed(arms))
-            for name in order:
-                # The same texts, none of them in the server's prefix cache.
-                await asyncio.to_thread(httpx.post, f"{engine}/reset_prefix_cache", timeout=30)
-                measured[name].append(await one_round(*arms[name], streams, tokens, f"{number} {name[0]} "))
+            # Each arm is first, second, third and last as often as the others.
+            names = list(arms)
+            for place in range(len(names)):
+                name = names[(place + number) % len(names)]
+                # Texts of one length; a letter tells them apart, so that none is in the server's prefix cache.
+                salt = f"{number} {'abcd'[names.index(name)]} "
+                measured[name].append(await one_round(*arms[name], streams, tokens, salt, logprobs=name == LOGPROBS))
                 print(f"round {number + 1} of {rounds}, {name}: {measured[name][-1]}", file=sys.stderr, flush=True)
         alone: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(singles):
             for name, (address, asked) in arms.items():
-                one = await ask(
-                    address, body(asked, f"{number} {name[0]}: say something.", 1 if name != "watching" else 8)
-                )
+                one = await ask(address, body(asked, f"{number} {name[0]}: say something.", 4))
                 if one.first is not None:
                     alone[name].append(one.first - one.began)
         cpu = process.cpu_times()
