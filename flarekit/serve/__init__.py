@@ -9,7 +9,8 @@
     live       a response that is written while it is made, and that ends all beneath it when its reader leaves
     relay      requests that no policy applies to, passed through byte by byte
     upstreams  several servers of one model behind one address
+    transport  httpx's interface over aiohttp's connections
     gates      what a request must pass: keys, limits
     exchange   one request and its answer; metrics, spans and logs observe exchanges
-    app        all of it as one ASGI application
+    app        all of it as one ASGI application; start makes it from settings
 """
