@@ -87,7 +87,7 @@ def test_what_cannot_be_served_is_one_clear_line(tmp_path: Path, flarekit: Flare
         assert ended.status == 2
         return ended.complaint
 
-    with ScriptedVLLM() as engine, socket.create_server(("127.0.0.1", 0)) as taken:
+    with ScriptedVLLM(model="big") as big, ScriptedVLLM() as engine, socket.create_server(("127.0.0.1", 0)) as taken:
         served = "--engine", engine.url
         assert "flare looks passages up: give them with --index" in complaint(*served)
         assert "prompt of its own" in complaint(*served, "--policy", "flare-instruct", "--index", corpus)
@@ -96,6 +96,9 @@ def test_what_cannot_be_served_is_one_clear_line(tmp_path: Path, flarekit: Flare
         assert "does not serve 'other'" in complaint(*served, "--policy", "weak", "--model", "other")
         assert "is given twice" in complaint(*served, *served, "--policy", "weak")
         assert "no keys" in complaint(*served, "--policy", "weak", "--api-keys", _empty(tmp_path))
+        assert f"scripted at {engine.url}, big at {big.url}" in complaint(
+            *served, "--engine", "http://127.0.0.1:9", "--engine", big.url, "--policy", "weak"
+        )
         port = taken.getsockname()[1]
         assert f"cannot listen on 127.0.0.1 port {port}" in complaint(*served, "--policy", "weak", "--port", port)
     assert "is a server running there?" in complaint("--engine", "http://127.0.0.1:9", "--policy", "weak")

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
@@ -17,7 +17,7 @@ from types import FrameType
 import uvicorn
 from starlette.types import ASGIApp
 
-from flarekit.errors import ConfigError
+from flarekit.errors import ConfigError, EngineUnavailable
 from flarekit.retrieval import Retriever
 from flarekit.retrievers import open_index
 from flarekit.serve.app import ENDPOINTS, create_app
@@ -136,12 +136,27 @@ def _healthy(pool: Upstreams) -> dict[str, bool]:
 async def _engine(
     urls: Sequence[str], model: str | None, key: str, settings: Settings, metrics: Metrics, stack: AsyncExitStack
 ) -> tuple[VLLMEngine, Upstreams]:
+    api_key = os.environ.get(key)
+    if len(urls) > 1:
+        await _expect_one_model(urls, model, api_key)
     pool = Upstreams(urls, on_change=metrics.upstream_healthy, on_error=metrics.upstream_error)
     await stack.enter_async_context(pool)
     for url, up in _healthy(pool).items():
         metrics.upstream_healthy(url, up)
-    engine = VLLMEngine(urls[0], model, api_key=os.environ.get(key), timeout=settings.engine_timeout, transport=pool)
+    engine = VLLMEngine(urls[0], model, api_key=api_key, timeout=settings.engine_timeout, transport=pool)
     return await stack.enter_async_context(engine), pool
+
+
+async def _expect_one_model(urls: Sequence[str], model: str | None, api_key: str | None) -> None:
+    """`ConfigError` where servers that are to stand for each other serve different models; one may be away."""
+    served: dict[str, str] = {}
+    for url in urls:
+        with suppress(EngineUnavailable):
+            async with VLLMEngine(url, model, api_key=api_key, attempts=1) as engine:
+                served[url] = engine.model
+    if len(set(served.values())) > 1:
+        told = ", ".join(f"{name} at {url}" for url, name in served.items())
+        raise ConfigError(f"the engine's URLs serve different models: {told}")
 
 
 class Server(uvicorn.Server):
