@@ -7,6 +7,7 @@ The slow ones run last. Each of the last three is skipped, with its reason, wher
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import shutil
 import sys
@@ -18,6 +19,7 @@ import httpx
 import psutil
 import pytest
 import stamina
+import structlog
 from hypothesis import settings
 
 from flarekit.cli import main
@@ -71,8 +73,12 @@ def flarekit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
         return Ended(status, *capsys.readouterr())
 
     monkeypatch.setenv("COLUMNS", "300")  # so that no table is wrapped
+    handlers = logging.getLogger().handlers[:]
     with stamina.set_testing(True, attempts=2):
         yield run
+    # A server that was started here logs to this test's own stderr.
+    logging.getLogger().handlers[:] = handlers
+    structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

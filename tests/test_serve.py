@@ -373,13 +373,13 @@ def test_a_real_answer_goes_on_as_if_its_connection_had_not_broken(vllm_server: 
     path = tmp_path / "policies.yaml"
     path.write_text("policies: {watched: 'escalate:threshold=1,read=sentence'}")
     base = vllm_server.url.removesuffix("/v1")
-    asking = {"messages": STORY, "max_tokens": 60, "temperature": 0}
-    direct = client(base).chat.completions.create(model=vllm_server.model, **asking)  # type: ignore[call-overload]
-    with Cut(base, after=25_000) as way, serving(way.url, strongs=[base], policy=str(path)) as url:
+    asking = {"messages": STORY, "max_tokens": 60, "temperature": 0, "ignore_eos": True}
+    direct = asked(base, model=vllm_server.model, **asking).json()
+    with Cut(base, after=12_000) as way, serving(way.url, strongs=[base], policy=str(path)) as url:
         answer = asked(url, model="watched", flarekit={"events": True}, **asking).json()
         assert way.broken == 1
         assert [event["part"] for event in answer["flarekit"]["events"] if event["kind"] == "failed"] == ["weak"]
-        assert answer["choices"][0]["message"]["content"] == direct.choices[0].message.content
+        assert answer["choices"][0]["message"]["content"] == direct["choices"][0]["message"]["content"]
 
 
 @pytest.mark.vllm
