@@ -37,3 +37,11 @@ class Retriever(Protocol):
     async def search(self, query: str, k: int) -> Sequence[Hit]:
         """The `k` best passages, best first; fewer where fewer match at all, none for a query without a known word."""
         ...
+
+
+class BatchRetriever(Retriever, Protocol):
+    """A retriever that answers several queries faster at once than one by one."""
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What `search` finds for each of the queries, in their order."""
+        ...

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from flarekit.errors import ConfigError
 from flarekit.retrieval import Passage, Retriever
 from flarekit.retrievers.bm25 import BM25Retriever
-from flarekit.retrievers.corpus import read_corpus, write_corpus
+from flarekit.retrievers.corpus import iter_corpus, read_corpus, write_corpus
+from flarekit.retrievers.index import build_index, index_info, open_index
 
-__all__ = ["BM25Retriever", "make_retriever", "open_index", "read_corpus", "write_corpus"]
-
-
-def open_index(path: Path) -> Retriever:
-    """What searches the passages in a file (JSON lines of `id, title, text`), or in a folder's `corpus.jsonl`."""
-    return BM25Retriever(read_corpus(path / "corpus.jsonl" if path.is_dir() else path))
+__all__ = [
+    "BM25Retriever",
+    "build_index",
+    "index_info",
+    "iter_corpus",
+    "make_retriever",
+    "open_index",
+    "read_corpus",
+    "write_corpus",
+]
 
 
 def make_retriever(spec: str, corpus: Sequence[Passage]) -> Retriever:

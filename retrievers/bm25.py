@@ -51,10 +51,15 @@ class BM25Retriever:
 
         Stopwords do not count, so that a query of nothing else finds nothing. Raises `ConfigError` for `k` below 1.
         """
+        [hits] = await self.search_many([query], k)
+        return hits
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What `search` finds for each of the queries, one after the other."""
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
         # Scoring takes milliseconds to seconds by the corpus's size, and streams are being watched meanwhile.
-        return await asyncio.to_thread(self._search, query, k)
+        return await asyncio.to_thread(lambda: [self._search(query, k) for query in queries])
 
     def _search(self, query: str, k: int) -> list[Hit]:
         tokens = words(query)

@@ -1,12 +1,17 @@
-"""Corpora on disk: passages as JSON lines of `id, title, text`, plain or gzipped.
+"""Corpora on disk: JSON lines, the layouts of BEIR and DPR, and folders of text.
 
-Reading is strict, since a passage that is silently dropped or doubled changes every figure measured over the corpus.
+Reading is strict, since a passage that is silently dropped or doubled changes every figure measured over the corpus. A
+passage without text is kept: it takes its place and its id, and no word finds it. Text is UTF-8, with or without a byte
+order mark, and lines end in either way.
 """
 
 from __future__ import annotations
 
+import codecs
+import csv
 import gzip
 import os
+import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -17,8 +22,39 @@ import orjson
 
 from flarekit.errors import DataError
 from flarekit.retrieval import Passage
+from flarekit.sentences import split_sentences
 
 _FIELDS = ("id", "title", "text")
+_DPR = ["id", "text", "title"]
+_CORPUS = ("corpus.jsonl", "corpus.jsonl.gz")
+_TEXTS = (".txt", ".md")
+_HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*\r?$", re.MULTILINE)
+_WORDS = 100
+"""Of a passage that is cut out of a longer text, about: DPR's and BEIR's passages of Wikipedia have as many."""
+_LONGEST = 1 << 26
+"""Characters in a field of a TSV file: a quotation mark that nothing closes would otherwise take in the whole rest."""
+
+
+def iter_corpus(path: str | Path) -> Iterator[Passage]:
+    """The passages at `path` one by one, in their order, in memory that does not grow with their number.
+
+    - JSON lines of `id, title, text`, or of BEIR's `_id, title, text` (where a title may be missing); other fields are
+      ignored. A folder with a `corpus.jsonl` stands for that file.
+    - `.tsv` in the layout of DPR: `id`, `text`, `title`, quoted as csv does, with or without this line at the top.
+    - A folder of `.txt` and `.md` files, or one such file: passages of whole sentences, as many as fit into about 100
+      words (what spaces separate); only a longer sentence is cut. The id is the file's path in the folder and the
+      passage's number in it, the title its first heading or else its name. Hidden files are left out.
+
+    All but the folder may be gzipped (`.gz`). Raises `DataError`, naming file and line, for what is none of these, for
+    broken UTF-8, and for no passage at all. That ids are unique is not seen here, but where passages are gathered.
+    """
+    path = Path(path)
+    empty = True
+    for _, passage in _numbered(path):
+        empty = False
+        yield passage
+    if empty:
+        raise DataError(f"{path}: no passages; a corpus is JSON lines, a .tsv file, or a folder of .txt and .md files")
 
 
 def read_corpus(path: str | Path) -> list[Passage]:
@@ -30,8 +66,7 @@ def read_corpus(path: str | Path) -> list[Passage]:
     path = Path(path)
     passages: list[Passage] = []
     line_of: dict[str, int] = {}
-    for number, record in read_json_lines(path):
-        passage = _passage(record, f"{path}:{number}")
+    for number, passage in _json_lines(path):
         first = line_of.setdefault(passage.id, number)
         if first != number:
             raise DataError(f"{path}:{number}: the id {passage.id!r} is already on line {first}; make ids unique")
@@ -90,8 +125,95 @@ def read_data(path: Path) -> bytes:
         return b"".join(_lines(file, path))
 
 
+def _numbered(path: Path) -> Iterator[tuple[int, Passage]]:
+    """The passages at `path`, each with the number of its line (in a text, of the passage)."""
+    if path.is_dir():
+        for name in _CORPUS:
+            if (path / name).exists():
+                return _json_lines(path / name)
+        return _folder(path)
+    match Path(path.name.removesuffix(".gz")).suffix.lower():
+        case ".tsv":
+            return _tab_separated(path)
+        case suffix if suffix in _TEXTS:
+            return _text(path, path.name)
+        case _:
+            return _json_lines(path)
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, Passage]]:
+    return ((number, _passage(record, f"{path}:{number}")) for number, record in read_json_lines(path))
+
+
+def _tab_separated(path: Path) -> Iterator[tuple[int, Passage]]:
+    csv.field_size_limit(max(_LONGEST, csv.field_size_limit()))  # one for the whole process; Python's own is 131,072
+    with open_data(path) as file:
+        rows = csv.reader(_decoded(file, path), delimiter="\t", strict=True)
+        while True:
+            number = rows.line_num + 1
+            try:
+                row = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                raise DataError(f"{path}:{number}: not tab-separated as csv writes it ({error})") from error
+            if not row or (number == 1 and row == _DPR):
+                continue
+            if len(row) != len(_DPR):
+                raise DataError(
+                    f"{path}:{number}: expected id, text and title with tabs between, found {len(row)} fields"
+                )
+            yield number, Passage(id=row[0], text=row[1], title=row[2])
+
+
+def _folder(path: Path) -> Iterator[tuple[int, Passage]]:
+    names = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in _TEXTS and file.is_file())
+    shown = (name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
+    for name in sorted(shown):
+        yield from _text(path / name, name)
+
+
+def _text(path: Path, name: str) -> Iterator[tuple[int, Passage]]:
+    with open_data(path) as file:
+        text = "".join(_decoded(file, path))
+    plain = Path(name.removesuffix(".gz"))
+    title = plain.stem
+    if plain.suffix.lower() == ".md":
+        heading = _HEADING.search(text)
+        title = heading[1] if heading and heading[1] else title
+        text = _HEADING.sub(r"\1", text)
+    for number, chunk in enumerate(_chunks(text), start=1):
+        yield number, Passage(f"{name}#{number}", title, chunk)
+
+
+def _chunks(text: str) -> Iterator[str]:
+    chunk: list[str] = []
+    for sentence in split_sentences(text):
+        words = sentence.split()
+        for begin in range(0, len(words), _WORDS):
+            piece = words[begin : begin + _WORDS]
+            if len(chunk) + len(piece) > _WORDS:
+                yield " ".join(chunk)
+                chunk = []
+            chunk += piece
+    if chunk:
+        yield " ".join(chunk)
+
+
+def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
+    return (_utf8(line, f"{path}:{number}") for number, line in enumerate(_lines(file, path), start=1))
+
+
+def _utf8(line: bytes, place: str) -> str:
+    try:
+        return line.decode()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{place}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8") from error
+
+
 def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
     try:
+        yield next(file, b"").removeprefix(codecs.BOM_UTF8)
         yield from file
     except (EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: broken off or not gzip ({error}); fetch or write the file again") from error
@@ -104,9 +226,7 @@ def _compressed(raw: IO[bytes]) -> IO[bytes]:
 
 def _object(line: bytes, place: str) -> dict[str, Any]:
     try:
-        record = orjson.loads(line.decode())
-    except UnicodeDecodeError as error:
-        raise DataError(f"{place}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8") from error
+        record = orjson.loads(_utf8(line, place))
     except orjson.JSONDecodeError as error:
         raise DataError(f"{place}: not JSON ({error}); expected one JSON object a line") from error
     if not isinstance(record, dict):
@@ -115,6 +235,8 @@ def _object(line: bytes, place: str) -> dict[str, Any]:
 
 
 def _passage(record: dict[str, Any], place: str) -> Passage:
+    if "_id" in record and "id" not in record:
+        record = {"title": "", **record, "id": record["_id"]}
     for field in _FIELDS:
         if field not in record:
             raise DataError(f"{place}: no field {field!r}; a passage has id, title and text")

@@ -238,7 +238,7 @@ def test_without_the_strong_model_the_answer_goes_on_with_the_weak_one(tmp_path:
 class SlowRetriever:
     name = "slow"
 
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
         await asyncio.sleep(30)
         return []
 
@@ -246,7 +246,7 @@ class SlowRetriever:
 class BrokenRetriever:
     name = "broken"
 
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
         raise ConnectionError("the index has gone away")
 
 
@@ -346,9 +346,9 @@ def test_a_client_that_leaves_during_a_look_up_ends_it(tmp_path: Path, monkeypat
     ended = threading.Event()
 
     class Waiting(SlowRetriever):
-        async def search(self, query: str, k: int) -> Sequence[Hit]:
+        async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
             try:
-                return await super().search(query, k)
+                return await super().search_many(queries, k)
             finally:
                 ended.set()
 

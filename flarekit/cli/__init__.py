@@ -16,6 +16,7 @@ from flarekit.cli.calibrate import calibrate
 from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
+from flarekit.cli.index import app as index
 from flarekit.cli.information import information
 from flarekit.cli.policies import policies, signals
 from flarekit.cli.power import power
@@ -56,6 +57,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(router, name="router")
+app.add_typer(index, name="index")
 
 
 def main() -> None:

@@ -14,7 +14,10 @@ _ENGINES = "URL of the vLLM server that answers; give it several times where sev
 def serve(
     engine: Annotated[list[str], typer.Option(help=_ENGINES)],
     policy: Annotated[str, typer.Option(help="A policy, such as flare, or a YAML file that names several.")] = "flare",
-    index: Annotated[Path | None, typer.Option(help="What is searched: JSONL of id, title, text.")] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="What is searched: an index, JSONL of id, title, text, or a YAML file that names an engine."),
+    ] = None,
     strong: Annotated[list[str] | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",

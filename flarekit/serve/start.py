@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 from flarekit.errors import ConfigError, EngineUnavailable
 from flarekit.retrieval import Retriever
 from flarekit.retrievers import open_index
+from flarekit.retrievers.shared import Shared
 from flarekit.serve.app import ENDPOINTS, create_app
 from flarekit.serve.exchange import Observer
 from flarekit.serve.gates import Draining
@@ -98,7 +99,7 @@ async def running(settings: Settings, observers: Sequence[Observer] = ()) -> Asy
 
     `FlarekitError` where an engine, the index or a policy is not what it must be.
     """
-    index = open_index(settings.index) if settings.index else None
+    index = Shared(open_index(settings.index)) if settings.index else None
     async with AsyncExitStack() as stack:
         yield await _open(settings, index, observers, stack)
 

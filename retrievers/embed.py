@@ -1,0 +1,237 @@
+"""Who turns passages and queries into vectors: a sentence-transformers model in this process, or an endpoint of vLLM.
+
+An embedder's name is all that is needed to make it again (`open_embedder`), so that an index can note what made it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import parse_qsl
+
+import httpx
+import numpy as np
+import orjson
+import stamina
+
+from flarekit.encoders import DEFAULT, Encoder, Vectors, load_encoder, normalized, one_thread
+from flarekit.errors import ConfigError, EngineError, EngineUnavailable, RequestRejected, UnknownModel
+from flarekit.vllm import LOOPBACK, RETRIED
+
+KEY = "FLAREKIT_EMBEDDER_KEY"
+"""The environment variable with the key of an endpoint that wants one."""
+_LONGEST = 100_000
+"""Characters of a text that are looked at: no encoder reads so far, and tokenizers take seconds over megabytes."""
+_REQUEST = 128
+"""Texts in one request to an endpoint."""
+_OPTIONS = ("model", "query", "passage")
+
+
+class Embedder(Protocol):
+    """Turns texts into vectors whose inner product says how much they have to do with each other."""
+
+    name: str
+    """What `open_embedder` makes it from."""
+
+    @property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+        ...
+
+    def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Rows of length 1, shape (len(texts), dimension); `query` says on which side of the search the texts are."""
+        ...
+
+
+def open_embedder(name: str = DEFAULT) -> Embedder:
+    """The embedder of that name; nothing is loaded or asked before its first use.
+
+    ::
+
+        all-MiniLM-L6-v2                                    a model of sentence-transformers, or a folder with one
+        intfloat/e5-small-v2?query=query: &passage=passage: what the model wants before queries and before passages
+        http://localhost:8001?model=intfloat/e5-small-v2    an endpoint of vLLM; its model, where it serves several
+
+    The key of an endpoint is in the environment variable FLAREKIT_EMBEDDER_KEY. `ConfigError` for other options.
+    """
+    place, _, rest = name.partition("?")
+    options = dict(parse_qsl(rest, keep_blank_values=True))
+    is_endpoint = place.startswith(("http://", "https://"))
+    known = _OPTIONS if is_endpoint else _OPTIONS[1:]
+    if unknown := [key for key in options if key not in known]:
+        raise ConfigError(f"embedder {name}: no option is called {unknown[0]!r}; there are {', '.join(known)}")
+    if is_endpoint:
+        return EndpointEmbedder(place, options.pop("model", None), name=name, prefixes=options)
+    return SentenceEmbedder(place, name=name, prefixes=options)
+
+
+class SentenceEmbedder:
+    """A model of sentence-transformers, on the CPU.
+
+    all-MiniLM-L6-v2 takes 11 ms of one core for a question (16 ms at the 99th percentile), more than the search itself,
+    and 12 ms for each of many passages of 27 words. A question that was asked before is remembered.
+    """
+
+    def __init__(
+        self, model: str = DEFAULT, *, name: str | None = None, prefixes: Mapping[str, str] | None = None
+    ) -> None:
+        """`model` is a name on the hub or a folder; `prefixes` say what goes before a "query" and a "passage"."""
+        self.name = name or model
+        self._model, self._prefixes = model, prefixes or {}
+
+    @cached_property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+        return int(self._encoder.encode([""]).shape[1])
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(self._model)
+
+    def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Rows of length 1, shape (len(texts), dimension); `ConfigError` where there is no such model."""
+        prepared = _prepared(texts, self._prefixes, query)
+        if not prepared:
+            return np.empty((0, self.dimension), np.float32)
+        if not query:
+            return normalized(self._encoder.embed(prepared))
+        # One by one: a vector that was padded to others' length differs in its last digits, and results with it.
+        with one_thread():
+            return np.concatenate([self._encoder.encode([text]) for text in prepared])
+
+
+class EndpointEmbedder:
+    """A model that a vLLM server embeds with (`/v1/embeddings`), which cuts texts to what the model reads.
+
+    Several threads may use one. `EngineUnavailable` where nobody answers, `UnknownModel` where the server has another
+    model or several, `RequestRejected` for what is no embedding.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        *,
+        name: str | None = None,
+        prefixes: Mapping[str, str] | None = None,
+        api_key: str | None = None,
+        timeout: float = 30.0,
+        attempts: int = 4,
+    ) -> None:
+        """`url` with or without "/v1", `timeout` in seconds; the other parameters as for `open_embedder`."""
+        self._url = url.rstrip("/").removesuffix("/v1")
+        try:
+            host = httpx.URL(self._url).host
+        except httpx.InvalidURL:
+            host = ""
+        if not host:
+            raise ConfigError(f"an embedder's URL is expected, not {url!r}")
+        self.name = name or (f"{url}?model={model}" if model else url)
+        self._given, self._prefixes, self._attempts = model, prefixes or {}, attempts
+        key = api_key or os.environ.get(KEY)
+        self._client = httpx.Client(
+            base_url=self._url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=timeout,
+            # A proxy from the environment must not be asked for this machine's own ports.
+            trust_env=host not in LOOPBACK,
+        )
+
+    @cached_property
+    def dimension(self) -> int:
+        """How many numbers a vector has."""
+        return int(self._embed(["a"]).shape[1])
+
+    def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
+        """Rows of length 1, shape (len(texts), dimension)."""
+        prepared = _prepared(texts, self._prefixes, query)
+        if not prepared:
+            return np.empty((0, self.dimension), np.float32)
+        parts = [self._embed(prepared[begin : begin + _REQUEST]) for begin in range(0, len(prepared), _REQUEST)]
+        return np.concatenate(parts)
+
+    @cached_property
+    def _model(self) -> str:
+        if self._given:
+            return self._given
+        answer = self._ask("GET", "/v1/models")
+        try:
+            served = [str(card["id"]) for card in answer["data"]]
+        except (LookupError, TypeError) as error:
+            raise _unexpected(f"{self._url}/v1/models", error) from error
+        if len(served) != 1:
+            raise UnknownModel(
+                f"{self._url} serves {', '.join(served) or 'no model'}; name one of them: URL?model=NAME"
+            )
+        return served[0]
+
+    def _embed(self, texts: list[str]) -> Vectors:
+        body = {"model": self._model, "input": texts, "truncate_prompt_tokens": -1}
+        answer = self._ask("POST", "/v1/embeddings", body)
+        try:
+            rows = {int(item["index"]): item["embedding"] for item in answer["data"]}
+            vectors = normalized(np.array([rows[number] for number in range(len(texts))], dtype=np.float32))
+        except (LookupError, TypeError, ValueError) as error:
+            raise _unexpected(f"{self._url}/v1/embeddings", error) from error
+        if not np.isfinite(vectors).all():
+            raise RequestRejected(f"{self._url}/v1/embeddings: a vector holds numbers that are not finite")
+        return vectors
+
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """The answer, after as many tries as it takes."""
+        retries = stamina.retry_context(
+            on=_Passing, attempts=self._attempts, timeout=None, wait_initial=0.2, wait_max=10
+        )
+        try:
+            for attempt in retries:
+                with attempt:
+                    return self._ask_once(method, path, body)
+        except _Passing as error:
+            raise EngineUnavailable(str(error)) from error.__cause__
+        raise AssertionError("stamina either returns or raises")
+
+    def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        where = f"{self._url}{path}"
+        content = None if body is None else orjson.dumps(body)
+        try:
+            response = self._client.request(
+                method, path, content=content, headers={"Content-Type": "application/json"} if content else {}
+            )
+        except httpx.TimeoutException as error:
+            raise _Passing(f"{where}: no answer within the time-out ({type(error).__name__})") from error
+        except httpx.HTTPError as error:
+            raise _Passing(f"{self._url}: {error or type(error).__name__}; is a server running there?") from error
+        if not response.is_success:
+            raise _refusal(response, where)
+        try:
+            return orjson.loads(response.content)
+        except orjson.JSONDecodeError as error:
+            raise _unexpected(where, error) from error
+
+
+class _Passing(EngineError):
+    """A failure that another try may mend."""
+
+
+def _refusal(response: httpx.Response, where: str) -> EngineError:
+    try:
+        said = str(response.json()["error"]["message"])
+    except (ValueError, LookupError, TypeError):
+        said = response.text
+    message = f"{where}: status {response.status_code} ({(said.strip().splitlines() or ['no message'])[0][:200]})"
+    if response.status_code in RETRIED:
+        return _Passing(message)
+    if response.status_code == 404 and "model" in said:
+        return UnknownModel(message)
+    return RequestRejected(f"{message}; is an embedding model served there?")
+
+
+def _unexpected(where: str, error: Exception) -> RequestRejected:
+    return RequestRejected(f"{where}: an unexpected answer ({error!r}); is an embedding model served there?")
+
+
+def _prepared(texts: Sequence[str], prefixes: Mapping[str, str], query: bool) -> list[str]:
+    prefix = prefixes.get("query" if query else "passage", "")
+    return [prefix + text[:_LONGEST] for text in texts]

@@ -1,0 +1,126 @@
+"""One retriever for many sessions: what they ask at the same time goes down together, and what was asked is kept.
+
+Sessions trigger at the same time when their streams pause together, and they often ask the same: several policies over
+one question, or several users about one matter. An index answers a batch faster than one query after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flarekit.errors import ConfigError
+from flarekit.retrieval import BatchRetriever, Hit
+
+Found = dict[str, Sequence[Hit]]
+
+
+@dataclass(eq=False, slots=True)
+class _Batch:
+    """Queries that go down as one search."""
+
+    k: int
+    queries: list[str] = field(default_factory=list)
+    waiters: int = 0
+    task: asyncio.Task[Found] = field(init=False)
+
+
+class Shared:
+    """Asks `retriever` once for all queries that come within one turn of the event loop, or within `wait` seconds.
+
+    A query that is under way is not asked again, and the results of the last `size` (query, k) are kept. Each search
+    gets what `retriever` alone would have found, or its error, which is not kept. One that is cancelled leaves the
+    others' results alone; once nobody waits any more, the search below is cancelled too. It serves one event loop at a
+    time. `ConfigError` for a negative `size` or `wait`.
+    """
+
+    def __init__(self, retriever: BatchRetriever, *, size: int = 1024, wait: float = 0.0) -> None:
+        if size < 0 or wait < 0:
+            raise ConfigError(f"a shared retriever needs size >= 0 and wait >= 0, not size={size} and wait={wait}")
+        self.name = retriever.name
+        self.hits = 0
+        """Queries that the retriever was spared: kept from before, or under way already."""
+        self.misses = 0
+        """Queries that the retriever was asked."""
+        self._retriever, self._size, self._wait = retriever, size, wait
+        self._kept: OrderedDict[tuple[str, int], Sequence[Hit]] = OrderedDict()
+        self._gathering: dict[int, _Batch] = {}
+        """By k, the batch that still takes queries."""
+        self._asked: dict[tuple[str, int], _Batch] = {}
+        """By query and k, the batch that it is in."""
+
+    async def search(self, query: str, k: int) -> Sequence[Hit]:
+        """The `k` best passages; `ConfigError` for `k` below 1."""
+        [hits] = await self.search_many([query], k)
+        return hits
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What `search` finds for each of the queries."""
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, not {k}")
+        found = {query: self._kept[query, k] for query in queries if (query, k) in self._kept}
+        for query in found:
+            self._kept.move_to_end((query, k))
+        missing = dict.fromkeys(query for query in queries if query not in found)
+        batches = {query: self._joined(query, k) for query in missing}
+        self.hits += len(queries) - len(missing)  # `_joined` has counted the missing
+        try:
+            for query, batch in batches.items():
+                # Unlike awaiting the task itself, this does not cancel it when the waiter is cancelled.
+                await asyncio.wait([batch.task])
+                found[query] = batch.task.result()[query]
+        finally:
+            for batch in batches.values():
+                self._leave(batch)
+        return [found[query] for query in queries]
+
+    def _joined(self, query: str, k: int) -> _Batch:
+        batch = self._asked.get((query, k))
+        if batch:
+            self.hits += 1
+        else:
+            self.misses += 1
+            batch = self._gathering.get(k) or self._started(k)
+            batch.queries.append(query)
+            self._asked[query, k] = batch
+        batch.waiters += 1
+        return batch
+
+    def _started(self, k: int) -> _Batch:
+        batch = self._gathering[k] = _Batch(k)
+        batch.task = asyncio.create_task(self._find(batch))
+        # A waiter of two batches that fails with the first never looks at the second one's error.
+        batch.task.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return batch
+
+    def _leave(self, batch: _Batch) -> None:
+        batch.waiters -= 1
+        if not batch.waiters:
+            self._forget(batch)  # at once: nobody may join a search that is being cancelled
+            batch.task.cancel()
+
+    async def _find(self, batch: _Batch) -> Found:
+        try:
+            await asyncio.sleep(self._wait)
+            del self._gathering[batch.k]
+            results = await self._retriever.search_many(batch.queries, batch.k)
+            found = dict(zip(batch.queries, map(tuple, results), strict=True))
+            for query, hits in found.items():
+                self._keep((query, batch.k), hits)
+            return dict(found)
+        finally:
+            self._forget(batch)
+
+    def _forget(self, batch: _Batch) -> None:
+        if self._gathering.get(batch.k) is batch:
+            del self._gathering[batch.k]
+        for query in batch.queries:
+            if self._asked.get((query, batch.k)) is batch:
+                del self._asked[query, batch.k]
+
+    def _keep(self, key: tuple[str, int], hits: Sequence[Hit]) -> None:
+        self._kept[key] = hits
+        if len(self._kept) > self._size:
+            self._kept.popitem(last=False)

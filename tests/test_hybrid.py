@@ -1,0 +1,235 @@
+"""Fusion of several rankings, by hand and over real parts of an index, and reranking by a cross-encoder."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_dense import VOCABULARY, WordVectors, corpus_of, plain
+
+from flarekit.errors import ConfigError
+from flarekit.retrieval import Passage
+from flarekit.retrievers.bm25_index import BM25Part
+from flarekit.retrievers.dense import DensePart
+from flarekit.retrievers.hybrid import Fusion, HybridRanker
+from flarekit.retrievers.passages import Passages, write_passages
+from flarekit.retrievers.ranked import Ranking
+from flarekit.retrievers.rerank import Reranker
+
+
+class Told:
+    """A ranker that has been told what to find: scores by the passages' numbers, for every query the same."""
+
+    def __init__(self, scores: Mapping[int, float]) -> None:
+        self._numbers = np.array(sorted(scores, key=lambda number: (-scores[number], number)), dtype=np.int64)
+        self._scores = np.array([scores[int(number)] for number in self._numbers], dtype=np.float32)
+        self.asked: list[int] = []
+
+    def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
+        self.asked.append(k)
+        return [(self._numbers[:k], self._scores[:k])] * len(queries)
+
+
+def fuse(*scores: Mapping[int, float], k: int = 10, **options: Any) -> dict[int, float]:
+    [(numbers, totals)] = HybridRanker([Told(one) for one in scores], **options).rank(["?"], k)
+    return dict(zip(numbers.tolist(), totals.tolist(), strict=True))
+
+
+SCORES = st.dictionaries(st.integers(0, 60), st.floats(-50, 50, width=32), max_size=40)
+FUSIONS: list[Fusion] = ["weighted", "ranks"]
+
+
+# --- fusion ----------------------------------------------------------------------------------------------------------
+
+
+def test_weighted_fusion_adds_up_what_is_taken_to_nought_and_one() -> None:
+    fused = fuse({1: 30.0, 2: 20.0, 3: 10.0}, {3: 0.9, 1: 0.5, 4: 0.4}, weights=(0.75, 0.25))
+    assert list(fused) == [1, 2, 3, 4]
+    assert fused == pytest.approx({1: 0.75 + 0.25 * 0.2, 2: 0.375, 3: 0.25, 4: 0.0})
+
+
+def test_rank_fusion_adds_up_reciprocal_ranks_whatever_the_scores() -> None:
+    fused = fuse({1: 99.0, 2: 2.0}, {2: 0.9, 3: 0.8}, fusion="ranks")
+    assert list(fused) == [2, 1, 3]
+    assert fused == pytest.approx({2: 1 / 62 + 1 / 61, 1: 1 / 61, 3: 1 / 62})
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_ties_keep_the_corpus_order(fusion: Fusion) -> None:
+    assert list(fuse({9: 1.0}, {4: 1.0}, fusion=fusion, weights=(0.5, 0.5))) == [4, 9]
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_what_one_part_finds_alone_is_found_and_nothing_is_nothing(fusion: Fusion) -> None:
+    assert list(fuse({}, {7: 0.1, 2: 0.3}, fusion=fusion)) == [2, 7]
+    assert fuse({}, {}, fusion=fusion) == {}
+
+
+def test_equal_scores_are_all_the_best() -> None:
+    assert fuse({1: 5.0, 2: 5.0}, {}) == pytest.approx({1: 0.6, 2: 0.6})
+
+
+@given(scores=SCORES, k=st.integers(1, 50), fusion=st.sampled_from(FUSIONS))
+def test_of_a_single_part_the_fusion_keeps_the_order(scores: dict[int, float], k: int, fusion: Fusion) -> None:
+    [(numbers, _)] = Told(scores).rank(["?"], k)
+    fused = fuse(scores, k=k, fusion=fusion, weights=(1.0,))
+    by_score = sorted(fused, key=lambda number: -scores[number])
+    if fusion == "ranks":
+        assert list(fused) == numbers.tolist()
+    else:  # scores that are next to one another may become one
+        assert sorted(scores[n] for n in fused) == pytest.approx(sorted(scores[n] for n in numbers.tolist()), abs=1e-4)
+        assert [scores[n] for n in by_score] == pytest.approx([scores[n] for n in fused], abs=1e-4)
+
+
+@given(left=SCORES, right=SCORES, k=st.integers(1, 30), fusion=st.sampled_from(FUSIONS))
+def test_the_best_of_the_union_come_best_first(
+    left: dict[int, float], right: dict[int, float], k: int, fusion: Fusion
+) -> None:
+    fused = fuse(left, right, k=k, fusion=fusion)
+    assert len(fused) == min(k, len(left | right))
+    assert fused.keys() <= (left | right).keys()
+    assert list(fused.values()) == sorted(fused.values(), reverse=True)
+
+
+@pytest.mark.parametrize(("fusion", "few", "many"), [("weighted", 20, 60), ("ranks", 100, 100)])
+def test_parts_are_asked_for_more_than_is_wanted(fusion: Fusion, few: int, many: int) -> None:
+    part = Told({1: 1.0})
+    ranker = HybridRanker([part], fusion=fusion, weights=[1])
+    ranker.rank(["?"], 2)
+    ranker.rank(["?"], 30)
+    assert part.asked == [few, many]
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ({"weights": (0.5,)}, r"2 parts need as many weights of 0 and more, not \[0\.5\]"),
+        ({"weights": (1.5, -0.5)}, "weights of 0 and more"),
+        ({"weights": (0.0, 0.0)}, "weights of 0 and more"),
+        ({"fusion": "borda"}, "no fusion is called 'borda'; there are weighted, ranks"),
+    ],
+)
+def test_options_out_of_range_are_refused(options: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        HybridRanker([Told({}), Told({})], **options)
+
+
+# --- over a real index -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def passages(tmp_path_factory: pytest.TempPathFactory) -> Passages:
+    texts = [f"{a} {b} {c}" for a in VOCABULARY for b in VOCABULARY for c in VOCABULARY[:3]]
+    return write_passages(tmp_path_factory.mktemp("passages"), corpus_of(texts))
+
+
+def parts(folder: Path, passages: Passages) -> tuple[BM25Part, DensePart]:
+    for name in ("bm25", "dense"):
+        (folder / name).mkdir()
+    lexical = BM25Part.build(folder / "bm25", passages)
+    dense = DensePart.build(folder / "dense", passages, embedder=WordVectors(), flat_up_to=0)
+    return BM25Part(folder / "bm25", lexical, passages), DensePart(
+        folder / "dense", dense, passages, embedder=WordVectors()
+    )
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_one_query_finds_what_it_finds_in_a_batch(tmp_path: Path, passages: Passages, fusion: Fusion) -> None:
+    ranker = HybridRanker(parts(tmp_path, passages), fusion=fusion)
+    queries = ["capital of norway", "riga river", "a novel", "who", "", "oslo born latvia", "unheard-of"] * 4
+    together = plain(ranker.rank(queries, 5))
+    assert together == [plain(ranker.rank([query], 5))[0] for query in queries]
+    assert together[3:5] == [([], []), ([], [])]
+
+
+def test_what_both_parts_find_best_is_the_best(tmp_path: Path, passages: Passages) -> None:
+    [(numbers, scores)] = HybridRanker(parts(tmp_path, passages)).rank(["latvia novel capital"], 3)
+    # In the corpus's words any order of the three counts the same; "capital" alone may be last.
+    assert {frozenset(passages[int(number)].text.split()) for number in numbers[:2]} == {
+        frozenset({"latvia", "novel", "capital"})
+    }
+    assert scores[0] == pytest.approx(1)
+
+
+# --- reranking -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of two narrow blocks that gives a pair of texts one score, with random weights."""
+    return tiny_cross_encoder(tmp_path_factory.mktemp("one"), scores=1)
+
+
+def tiny_cross_encoder(folder: Path, scores: int) -> Path:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    pytest.importorskip("sentence_transformers")
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY]))
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=5 + len(VOCABULARY),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_labels=scores,
+        initializer_range=0.5,  # so that the scores of different pairs are apart
+    )
+    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return folder
+
+
+def read_alone(model: Path, query: str, passage: Passage) -> float:
+    """The score of a pair by transformers alone."""
+    import torch
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
+    with torch.inference_mode():
+        return float(network(**tokenizer(query, passage.text, return_tensors="pt")).logits[0, 0])
+
+
+def test_the_first_passages_come_in_the_order_of_the_cross_encoder(passages: Passages, cross_encoder: Path) -> None:
+    found = Told({number: float(-number) for number in range(0, 80, 8)})
+    [(numbers, scores)] = Reranker(found, passages, str(cross_encoder), depth=6).rank(["riga novel"], 4)
+    expected = {number: read_alone(cross_encoder, "riga novel", passages[number]) for number in range(0, 48, 8)}
+    assert numbers.tolist() == sorted(expected, key=lambda number: -expected[number])[:4]
+    assert numbers.tolist() != sorted(numbers.tolist())
+    np.testing.assert_allclose(scores, [expected[number] for number in numbers.tolist()], atol=1e-5)
+
+
+def test_where_more_is_asked_for_more_is_read(passages: Passages, cross_encoder: Path) -> None:
+    found = Told({number: float(-number) for number in range(40)})
+    reranker = Reranker(found, passages, str(cross_encoder), depth=5)
+    assert [len(reranker.rank(["riga"], k)[0][0]) for k in (3, 5, 30, 100)] == [3, 5, 30, 40]
+    assert found.asked == [5, 5, 30, 100]
+
+
+def test_reranking_is_alike_in_a_batch_and_nothing_stays_nothing(
+    tmp_path: Path, passages: Passages, cross_encoder: Path
+) -> None:
+    reranker = Reranker(HybridRanker(parts(tmp_path, passages)), passages, str(cross_encoder), depth=8)
+    queries = ["capital of norway", "who", "riga river novel"]
+    together = plain(reranker.rank(queries, 5))
+    assert together == [plain(reranker.rank([query], 5))[0] for query in queries]
+    assert together[1] == ([], [])
+
+
+def test_passages_of_one_text_tie_in_the_corpus_order(tmp_path: Path, cross_encoder: Path) -> None:
+    same = write_passages(tmp_path, corpus_of(["riga river"] * 5))
+    [(numbers, _)] = Reranker(Told({3: 3.0, 1: 2.0, 4: 1.0}), same, str(cross_encoder)).rank(["oslo"], 3)
+    assert numbers.tolist() == [1, 3, 4]
+
+
+def test_a_model_that_is_no_cross_encoder_is_one_clear_line(tmp_path: Path, passages: Passages) -> None:
+    with pytest.raises(ConfigError, match="cannot be loaded") as error:
+        Reranker(Told({}), passages, str(tmp_path / "nowhere"))
+    assert "\n" not in str(error.value)
+    with pytest.raises(ConfigError, match="gives 3 scores for a passage; one is needed"):
+        Reranker(Told({}), passages, str(tiny_cross_encoder(tmp_path, scores=3)))
+    with pytest.raises(ConfigError, match="depth >= 1, not 0"):
+        Reranker(Told({}), passages, "any", depth=0)
