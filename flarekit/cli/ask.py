@@ -17,7 +17,7 @@ from rich.text import Text
 
 from flarekit.errors import ConfigError
 from flarekit.policies import parse_policy
-from flarekit.retrievers import BM25Retriever, read_corpus
+from flarekit.retrievers import open_index
 from flarekit.session import Session
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
@@ -32,7 +32,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     engine: Annotated[str, typer.Option(help="URL of the vLLM server that answers.")],
     policy: Annotated[str, typer.Option(help="A policy, such as flare or flare:theta=0.6.")] = "flare",
-    corpus: Annotated[Path | None, typer.Option(help="The passages to search, JSONL of id, title, text.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="An index, or JSONL of id, title, text.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, where the server serves several.")] = None,
     strong: Annotated[str | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     strong_model: Annotated[str | None, typer.Option(help="Its model, where it serves several.")] = None,
@@ -57,7 +57,7 @@ async def _ask(
         raise ConfigError(f"policy {policy.spec} looks passages up: give them with --corpus FILE")
     if policy.escalates and strong[0] is None:
         raise ConfigError(f"policy {policy.spec} calls a strong engine: give its URL with --strong")
-    retriever = BM25Retriever(read_corpus(corpus)) if corpus else None
+    retriever = open_index(corpus) if corpus else None
     async with AsyncExitStack() as stack:
         weak_engine = await stack.enter_async_context(VLLMEngine(*weak))
         strong_engine = VLLMEngine(strong[0], strong[1]) if strong[0] else None
