@@ -236,7 +236,11 @@ def database() -> Iterator[str]:
         shutil.chown(folder, user)
     data = str(folder / "data")
     begin = [str(programs / "initdb"), "-D", data, "-U", "tester", "-A", "trust", "--no-sync"]
-    subprocess.run(begin, check=True, capture_output=True, cwd=folder, user=user)
+    try:
+        subprocess.run(begin, check=True, capture_output=True, cwd=folder, user=user)
+    except (OSError, subprocess.SubprocessError) as error:
+        shutil.rmtree(folder)
+        pytest.skip(f"{user or 'this user'} cannot make a database with {programs}: {error}")
     serve = [str(programs / "postgres"), "-D", data, "-k", str(folder), "-c", "listen_addresses=", "-F"]
     server = subprocess.Popen(serve, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, user=user)
     try:
