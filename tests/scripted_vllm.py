@@ -113,6 +113,9 @@ def complete(body: Body) -> Iterator[bytes]:
         ended = "length" if place == body["max_tokens"] else "stop"
         p = 0.3 if character.isdigit() else 0.95
         yield event(chunk(character, [ord(character)], p=p, finish=ended if place == len(rest) else None))
+    if not rest:  # the prompt holds the whole answer: it ends at once
+        ending = {"index": 0, "text": "", "logprobs": None, "finish_reason": "stop", "token_ids": None}
+        yield event({"choices": [ending]})
     yield events(usage(len(body["prompt"]), len(rest), cached=0))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import TestServer
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scripted_vllm import Body, ScriptedVLLM, chunk, complete, event, usage
 
@@ -67,6 +67,7 @@ async def test_another_process_finds_what_one_has_asked(tmp_path: Path) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(reads=st.lists(st.tuples(st.integers(0, len(ANSWER) - 1), st.integers(1, 60), st.integers(1, 60)), min_size=1))
+@example(reads=[(0, 4, 4), (4, 36, 36), (0, 41, 41)])  # a record that holds all but the end
 async def test_whatever_was_read_before_a_stream_is_what_the_server_would_have_sent(
     reads: list[tuple[int, int, int]],
 ) -> None:
