@@ -9,7 +9,6 @@ same interface: for development, one process at a time. It keeps no note of whic
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from uuid import uuid4
 
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
+from flarekit.retrievers.ranked import Threaded
 from flarekit.retrievers.remote import batches, one_line, required, with_defaults
 from flarekit.retrievers.text import words
 
@@ -37,7 +37,7 @@ _BATCH = 256
 """Rows of one insert: at their longest they stay below the 64 MiB of a gRPC message."""
 
 
-class MilvusRetriever:
+class MilvusRetriever(Threaded):
     """Finds passages by their vectors, or without an `embedder` by their words, in a collection that `uri` has.
 
     `fields` names the collection's fields for "id", "title", "text" and "vector" where they are called something else.
@@ -68,18 +68,6 @@ class MilvusRetriever:
         self._fields = with_defaults(fields, _FIELDS)
         self._is_hnsw = False
         required("pymilvus", "pymilvus")
-
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best passages, equal ones in the order they were loaded in; none for a query without words."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries, by one request."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
-        # In a thread: the client's asynchronous twin is bound to one event loop, and embedding needs a thread anyway.
-        return await asyncio.to_thread(self._search_many, queries, k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         asked = list(dict.fromkeys(query for query in queries if words(query)))

@@ -6,7 +6,6 @@ finds what was there before, and a load that is killed leaves nothing.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from uuid import uuid4
 
 from flarekit.errors import ConfigError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
+from flarekit.retrievers.ranked import Threaded
 from flarekit.retrievers.remote import batches, one_line, required, with_defaults
 from flarekit.retrievers.text import words
 
@@ -30,7 +30,7 @@ _EF_SEARCH, _EF_LIMIT = 100, 1000
 """How many candidates HNSW keeps while it searches: never fewer than k, and pgvector takes no more than 1000."""
 
 
-class PgVectorRetriever:
+class PgVectorRetriever(Threaded):
     """Finds passages by their vectors in a table that the PostgreSQL server at `url` has.
 
     `fields` names the table's columns for "id", "title", "text" and "vector" where they are called something else.
@@ -61,17 +61,6 @@ class PgVectorRetriever:
         self._turn = threading.Lock()
         required("psycopg", "psycopg[binary]")
         required("pgvector.psycopg", "pgvector")
-
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best passages, equal ones in the order they were loaded in; none for a query without words."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries, sent together."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
-        return await asyncio.to_thread(self._search_many, queries, k)
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         asked = list(dict.fromkeys(query for query in queries if words(query)))

@@ -24,13 +24,8 @@ class Ranker(Protocol):
         ...
 
 
-class IndexRetriever:
-    """Finds passages by what a ranker says; the event loop goes on meanwhile."""
-
-    def __init__(self, name: str, passages: Sequence[Passage], ranker: Ranker) -> None:
-        self.name = name
-        self._passages = passages
-        self._ranker = ranker
+class Threaded:
+    """A `BatchRetriever` whose search blocks: it runs in a thread, and the event loop goes on meanwhile."""
 
     async def search(self, query: str, k: int) -> Sequence[Hit]:
         """The `k` best passages, best first; `ConfigError` for `k` below 1."""
@@ -42,6 +37,18 @@ class IndexRetriever:
         if k < 1:
             raise ConfigError(f"k must be at least 1, not {k}")
         return await asyncio.to_thread(self._search_many, queries, k)
+
+    def _search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        raise NotImplementedError
+
+
+class IndexRetriever(Threaded):
+    """Finds passages by what a ranker says; the event loop goes on meanwhile."""
+
+    def __init__(self, name: str, passages: Sequence[Passage], ranker: Ranker) -> None:
+        self.name = name
+        self._passages = passages
+        self._ranker = ranker
 
     def _search_many(self, queries: Sequence[str], k: int) -> list[list[Hit]]:
         return [
