@@ -22,6 +22,8 @@ from flarekit.errors import ConfigError
 
 Vectors = NDArray[np.float32]
 DEFAULT = "all-MiniLM-L6-v2"
+DTYPES = ("float32", "bfloat16")
+"""What an encoder can compute in."""
 _REMEMBERED = 20_000
 
 
@@ -45,17 +47,21 @@ class Encoder:
             return np.stack([self._known[text] for text in texts])
 
 
-@functools.cache
-def load_encoder(name: str = DEFAULT) -> Encoder:
-    """The encoder called `name` (a name on the Hugging Face hub, or a folder), once a process.
+def load_encoder(name: str = DEFAULT, dtype: str = "float32") -> Encoder:
+    """The encoder called `name` (a name on the Hugging Face hub, or a folder), once a process and `dtype` of `DTYPES`.
 
     `ConfigError` where sentence-transformers is not installed or does not find it.
     """
+    return _loaded(name, dtype)
+
+
+@functools.cache
+def _loaded(name: str, dtype: str) -> Encoder:
     sentence_transformers = import_encoders("sentence_transformers")
     path = encoder_path(name)
     hush()
     try:
-        model = sentence_transformers.SentenceTransformer(path, device="cpu")
+        model = sentence_transformers.SentenceTransformer(path, device="cpu", model_kwargs={"dtype": dtype})
     except Exception as error:  # whatever a hub, a folder or a model's code may raise
         raise ConfigError(f"the encoder {name!r} cannot be loaded ({first_line(error)})") from error
     return Encoder(name, lambda texts: np.asarray(model.encode(texts, show_progress_bar=False)))

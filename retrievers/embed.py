@@ -16,7 +16,7 @@ import numpy as np
 import orjson
 import stamina
 
-from flarekit.encoders import DEFAULT, Encoder, Vectors, load_encoder, normalized, one_thread
+from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, EngineError, EngineUnavailable, RequestRejected, UnknownModel
 from flarekit.vllm import LOOPBACK, RETRIED
 
@@ -26,7 +26,7 @@ _LONGEST = 100_000
 """Characters of a text that are looked at: no encoder reads so far, and tokenizers take seconds over megabytes."""
 _REQUEST = 128
 """Texts in one request to an endpoint."""
-_OPTIONS = ("model", "query", "passage")
+_PREFIXES = ("query", "passage")
 
 
 class Embedder(Protocol):
@@ -52,6 +52,7 @@ def open_embedder(name: str = DEFAULT) -> Embedder:
 
         all-MiniLM-L6-v2                                    a model of sentence-transformers, or a folder with one
         intfloat/e5-small-v2?query=query: &passage=passage: what the model wants before queries and before passages
+        all-MiniLM-L6-v2?dtype=bfloat16                     computed in two bytes a number, where the CPU can
         http://localhost:8001?model=intfloat/e5-small-v2    an endpoint of vLLM; its model, where it serves several
 
     The key of an endpoint is in the environment variable FLAREKIT_EMBEDDER_KEY. `ConfigError` for other options.
@@ -59,12 +60,12 @@ def open_embedder(name: str = DEFAULT) -> Embedder:
     place, _, rest = name.partition("?")
     options = dict(parse_qsl(rest, keep_blank_values=True))
     is_endpoint = place.startswith(("http://", "https://"))
-    known = _OPTIONS if is_endpoint else _OPTIONS[1:]
+    known = ("model" if is_endpoint else "dtype", *_PREFIXES)
     if unknown := [key for key in options if key not in known]:
         raise ConfigError(f"embedder {name}: no option is called {unknown[0]!r}; there are {', '.join(known)}")
     if is_endpoint:
         return EndpointEmbedder(place, options.pop("model", None), name=name, prefixes=options)
-    return SentenceEmbedder(place, name=name, prefixes=options)
+    return SentenceEmbedder(place, options.pop("dtype", "float32"), name=name, prefixes=options)
 
 
 class SentenceEmbedder:
@@ -75,11 +76,21 @@ class SentenceEmbedder:
     """
 
     def __init__(
-        self, model: str = DEFAULT, *, name: str | None = None, prefixes: Mapping[str, str] | None = None
+        self,
+        model: str = DEFAULT,
+        dtype: str = "float32",
+        *,
+        name: str | None = None,
+        prefixes: Mapping[str, str] | None = None,
     ) -> None:
-        """`model` is a name on the hub or a folder; `prefixes` say what goes before a "query" and a "passage"."""
-        self.name = name or model
-        self._model, self._prefixes = model, prefixes or {}
+        """`model` is a name on the hub or a folder; `prefixes` say what goes before a "query" and a "passage".
+
+        `ConfigError` for a `dtype` that is none of `flarekit.encoders.DTYPES`.
+        """
+        if dtype not in DTYPES:
+            raise ConfigError(f"embedder {model}: no dtype is called {dtype!r}; there are {', '.join(DTYPES)}")
+        self.name = name or (model if dtype == "float32" else f"{model}?dtype={dtype}")
+        self._model, self._dtype, self._prefixes = model, dtype, prefixes or {}
 
     @cached_property
     def dimension(self) -> int:
@@ -88,7 +99,7 @@ class SentenceEmbedder:
 
     @cached_property
     def _encoder(self) -> Encoder:
-        return load_encoder(self._model)
+        return load_encoder(self._model, self._dtype)
 
     def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
         """Rows of length 1, shape (len(texts), dimension); `ConfigError` where there is no such model."""

@@ -305,6 +305,17 @@ def test_prefixes_tell_queries_from_passages(minilm: SentenceEmbedder) -> None:
         assert np.array_equal(prefixed.embed(["Oslo"], query=query), minilm.embed([text], query=query))
 
 
+def test_two_bytes_a_number_give_nearly_the_same_vectors(minilm: SentenceEmbedder) -> None:
+    short = open_embedder("all-MiniLM-L6-v2?dtype=bfloat16")
+    assert short.name == SentenceEmbedder(dtype="bfloat16").name == "all-MiniLM-L6-v2?dtype=bfloat16"
+    texts = ["Oslo", "Emma is a novel by Jane Austen.", "Mount Everest is 8,849 m high."]
+    rows, exact = short.embed(texts, query=False), minilm.embed(texts, query=False)
+    assert rows.dtype == np.float32
+    cosines = (rows * exact).sum(axis=1)
+    assert (cosines > 0.999).all()
+    assert not np.array_equal(rows, exact)
+
+
 def test_one_query_is_embedded_in_one_thread() -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
@@ -316,7 +327,8 @@ def test_one_query_is_embedded_in_one_thread() -> None:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("all-MiniLM-L6-v2?dimension=3", "no option is called 'dimension'; there are query, passage"),
+        ("all-MiniLM-L6-v2?dimension=3", "no option is called 'dimension'; there are dtype, query, passage"),
+        ("all-MiniLM-L6-v2?dtype=int1", "no dtype is called 'int1'; there are float32, bfloat16"),
         ("http://localhost:1?prompt=x", "no option is called 'prompt'; there are model, query, passage"),
         ("http://", "an embedder's URL is expected, not 'http://'"),
         ("http://host:port", "an embedder's URL is expected, not 'http://host:port'"),
