@@ -43,14 +43,13 @@ from flarekit.retrieval import Passage
 from flarekit.retrievers.embed import Embedder, open_embedder
 from flarekit.retrievers.ranked import Ranking
 from flarekit.retrievers.text import words
+from flarekit.retrievers.vectors import ROWS, embedded, forget_progress, write_vectors
 
 Numbers = NDArray[np.int64]
 
 FLAT_UP_TO = 20_000
 """Passages that are all compared with a query: 3 ms of one core for 384 numbers each."""
-_VECTORS, _LISTS = "vectors.npy", "lists.faiss"
-_EMBEDDED = 512
-"""Passages that are embedded at a time."""
+_LISTS = "lists.faiss"
 _ADDED = 50_000
 """Vectors in memory at a time while lists are filled."""
 _SAMPLED = 40
@@ -82,23 +81,15 @@ class DensePart:
     ) -> dict[str, Any]:
         """Write the part over `passages` to `folder`; what it was made with, for the manifest.
 
-        Vectors go to disk as they come. In memory are a few thousand of them, the sample that centroids are found with
-        (40 a list: 250 MB for a million passages of 384 numbers) and the lists (a byte a number).
+        Vectors go to disk as they come, and a build goes on with those that one which was stopped has left there. In
+        memory are a few thousand of them, the sample that centroids are found with (40 a list: 250 MB for a million
+        passages of 384 numbers) and the lists (a byte a number).
         """
         import_faiss()  # before hours of embedding
-        vectors = _embed(folder / _VECTORS, passages, embedder, on_progress)
-        count, dimension = vectors.shape
-        made = {"embedder": embedder.name, "dimension": dimension}
-        if count <= flat_up_to:
-            reason = f"every vector can be compared: {count:,} passages are at most {flat_up_to:,}"
-            return {**made, "structure": "flat", "reason": reason}
-        lists = _write_lists(folder / _LISTS, vectors)
-        read = min(_READ, lists)
-        reason = (
-            f"{count:,} passages are more than {flat_up_to:,}: {read} of {lists} lists are read, "
-            "and what they give is scored again with the vectors themselves"
-        )
-        return {**made, "structure": "ivf-sq8", "reason": reason, "lists": lists, "nprobe": read}
+        vectors = write_vectors(folder, passages, embedder, on_progress)
+        structure = _write_structure(folder, vectors, flat_up_to)
+        forget_progress(folder)
+        return {"embedder": embedder.name, "dimension": vectors.shape[1], **structure}
 
     def __init__(
         self, folder: Path, made: Mapping[str, Any], passages: Sequence[Passage], *, embedder: Embedder | None = None
@@ -108,7 +99,7 @@ class DensePart:
         `embedder` is the one that made the vectors, where it is not to be had by the name in `made` any more.
         `DataError` where it gives the first passage another vector now.
         """
-        self._vectors: Vectors = np.asarray(np.load(folder / _VECTORS, mmap_mode="r", allow_pickle=False))
+        self._vectors: Vectors = np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False))
         self._embedder = embedder or open_embedder(made["embedder"])
         self._refuse_other_embedder(passages[0])
         self._structure: _Structure
@@ -147,7 +138,7 @@ class DensePart:
             numbers = more
 
     def _refuse_other_embedder(self, first: Passage) -> None:
-        [vector] = self._embedder.embed([_text(first)], query=False)
+        [vector] = self._embedder.embed([embedded(first)], query=False)
         if len(vector) != self._vectors.shape[1]:
             what = f"gives vectors of {len(vector)} numbers, and the index has {self._vectors.shape[1]}"
         elif float(vector @ self._vectors[0]) < _SAME:
@@ -223,21 +214,20 @@ def import_faiss() -> Any:
         raise ConfigError("dense retrieval needs FAISS: pip install faiss-cpu") from error
 
 
-def _text(passage: Passage) -> str:
-    """What of a passage is embedded: the same as BM25 reads."""
-    return f"{passage.title} {passage.text}".strip()
-
-
-def _embed(path: Path, passages: Sequence[Passage], embedder: Embedder, on_progress: Callable[[int], None]) -> Vectors:
-    shape = (len(passages), embedder.dimension)
-    vectors: np.memmap[Any, np.dtype[np.float32]]
-    vectors = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)  # type: ignore[no-untyped-call]
-    for begin in range(0, len(passages), _EMBEDDED):
-        texts = [_text(passage) for passage in passages[begin : begin + _EMBEDDED]]
-        vectors[begin : begin + len(texts)] = embedder.embed(texts, query=False)
-        on_progress(len(texts))
-    vectors.flush()
-    return vectors
+def _write_structure(folder: Path, vectors: Vectors, flat_up_to: int) -> dict[str, Any]:
+    """Write what finds the vectors, if more than they are needed; what was chosen, and why."""
+    count = len(vectors)
+    if count <= flat_up_to:
+        (folder / _LISTS).unlink(missing_ok=True)  # of a build that was stopped
+        reason = f"every vector can be compared: {count:,} passages are at most {flat_up_to:,}"
+        return {"structure": "flat", "reason": reason}
+    lists = _write_lists(folder / _LISTS, vectors)
+    read = min(_READ, lists)
+    reason = (
+        f"{count:,} passages are more than {flat_up_to:,}: {read} of {lists} lists are read, "
+        "and what they give is scored again with the vectors themselves"
+    )
+    return {"structure": "ivf-sq8", "reason": reason, "lists": lists, "nprobe": read}
 
 
 def _write_lists(path: Path, vectors: Vectors) -> int:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -61,10 +61,11 @@ class Manifest(BaseModel):
 
 
 @contextmanager
-def building(out: Path) -> Iterator[Path]:
-    """A new folder to write an index into, which takes `out`'s place when the context is left without an error.
+def building(out: Path, keep: Collection[str] = ()) -> Iterator[Path]:
+    """A folder to write an index into, which takes `out`'s place when the context is left without an error.
 
-    `seal` must have been called by then. What builds that were killed have left beside `out` is removed. `DataError`
+    `seal` must have been called by then. What builds that were stopped have left beside `out` is removed, but for the
+    folders called `keep`, with which a later one may go on: they are in the new folder as they were left. `DataError`
     where `out` is there and is no index, where it cannot be written, and where another build is writing it.
     """
     place = out.resolve()
@@ -73,14 +74,15 @@ def building(out: Path) -> Iterator[Path]:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             try:
-                _tidy(place, part, old)
+                _clear(part, keep)
+                _put_back(place, old)
                 if place.exists() and not _may_be_replaced(place):
                     raise DataError(f"{out} is there and is no index; it is not overwritten: choose another --out")
-                part.mkdir()
+                part.mkdir(exist_ok=True)
                 yield part
                 _take_place(part, place, old)
             finally:
-                shutil.rmtree(part, ignore_errors=True)
+                _clear(part, keep)
                 lock.unlink(missing_ok=True)  # nobody waits for it: a second build is refused at once
     except Timeout as error:
         raise DataError(f"{out}: another build is writing this index; wait for it, or choose another --out") from error
@@ -174,9 +176,19 @@ def _may_be_replaced(place: Path) -> bool:
         return False
 
 
-def _tidy(place: Path, part: Path, old: Path) -> None:
-    """Remove what a killed build left; an index that it had moved aside and not yet replaced gets its place back."""
-    shutil.rmtree(part, ignore_errors=True)
+def _clear(part: Path, keep: Collection[str]) -> None:
+    """Remove what a build has left that did not end, but for folders called `keep` with something in them."""
+    for path in part.iterdir() if part.is_dir() else ():
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif not any(path.iterdir()):
+            path.rmdir()
+    with suppress(OSError):  # there is none, or something is kept
+        part.rmdir()
+
+
+def _put_back(place: Path, old: Path) -> None:
+    """Give an index its place back that a killed build had moved aside and not yet replaced."""
     if old.exists() and not place.exists():
         old.rename(place)
     shutil.rmtree(old, ignore_errors=True)

@@ -19,6 +19,7 @@ little: with the best 50 of each part fused in place of 20, it finds .475 of MuS
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -47,15 +48,25 @@ class HybridRanker:
     """
 
     def __init__(
-        self, parts: Sequence[Ranker], *, fusion: Fusion = "weighted", weights: Sequence[float] = WEIGHTS
+        self, parts: Sequence[Ranker], *, fusion: Fusion = "weighted", weights: Sequence[float] | None = None
     ) -> None:
-        """`weights` are those of the parts' scores, none negative; `ConfigError` otherwise, and for another fusion."""
+        """`weights` are those of the parts' scores in weighted fusion, none negative (`WEIGHTS`).
+
+        `ConfigError` for others, for weights of ranks, and for another fusion.
+        """
         if fusion not in _DEPTH:
             raise ConfigError(f"no fusion is called {fusion!r}; there are {', '.join(_DEPTH)}")
-        if len(weights) != len(parts) or not sum(weights) > 0 or min(weights) < 0:
-            raise ConfigError(f"{len(parts)} parts need as many weights of 0 and more, not {list(weights)}")
-        self._parts, self._fusion = parts, fusion
-        self._weights = weights if fusion == "weighted" else [1.0] * len(parts)
+        if fusion == "ranks":
+            if weights is not None:
+                raise ConfigError("fusion of ranks has no weights; leave them out, or choose weighted")
+            weights = [1.0] * len(parts)
+        elif weights is None:
+            weights = WEIGHTS
+        if len(weights) != len(parts) or not 0 < sum(weights) < math.inf or min(weights) < 0:
+            raise ConfigError(
+                f"{len(parts)} parts need as many weights, none below 0 and one above, not {list(weights)}"
+            )
+        self._parts, self._fusion, self._weights = parts, fusion, weights
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """For each query the `k` best of the passages that any part finds, ties in the corpus's order."""

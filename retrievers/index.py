@@ -5,7 +5,7 @@ An index directory holds the passages, the manifest, and a folder for each part:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from flarekit.retrievers.bm25_index import BM25Part
 from flarekit.retrievers.bm25_index import tokenizer as open_tokenizer
 from flarekit.retrievers.corpus import iter_corpus, read_corpus
 from flarekit.retrievers.folder import MANIFEST, Kind, Manifest, building, check, read_manifest, seal
+from flarekit.retrievers.hybrid import Fusion, HybridRanker
 from flarekit.retrievers.passages import Passages, write_passages
 from flarekit.retrievers.ranked import IndexRetriever, Ranker
 
@@ -26,12 +27,14 @@ PARTS: Mapping[Kind, tuple[str, ...]] = {"bm25": ("bm25",), "dense": ("dense",),
 Progress = Callable[[str, int, int | None], None]
 """Told what is being made, of how many more passages it is done, and of how many it will be (None: not known yet)."""
 
+_LONG = "dense"
+"""The part that takes so long to build that what is done of it is kept."""
 _REPORTED = 1_000
 """Passages between two reports of progress."""
 
 
 def build_index(
-    corpus: Path,
+    corpus: Path | Iterable[Passage],
     out: Path,
     kind: Kind,
     *,
@@ -39,38 +42,41 @@ def build_index(
     model: str | None = None,
     on_progress: Progress = lambda what, more, total: None,
 ) -> Manifest:
-    """Build the index of `corpus` (`iter_corpus` has the layouts) in the folder `out`, replacing an index there.
+    """Build the index of `corpus` (`iter_corpus` has a path's layouts) in the folder `out`, replacing an index there.
 
     The corpus is streamed. `tokenizer` is that of BM25 (`flarekit.retrievers.bm25_index.tokenizer`; "words"), `model`
     the embedder of dense vectors (`flarekit.retrievers.embed.open_embedder`; all-MiniLM-L6-v2). Until all is done
-    `out` stays what it was, also where the build is killed. Raises `DataError` for a corpus that cannot be indexed or
-    a folder that cannot be written, `ConfigError` for another kind or an option that the kind does not have.
+    `out` stays what it was, also where the build is killed; the same call then goes on with the passages that were
+    embedded. Raises `DataError` for a corpus that cannot be indexed or a folder that cannot be written, `ConfigError`
+    for another kind or an option that the kind does not have.
     """
     builders = _builders(kind, tokenizer, model)
-    with building(out) as folder:
-        passages = write_passages(folder, _counted(iter_corpus(corpus), on_progress), str(corpus))
+    with building(out, keep=[_LONG] if _LONG in builders else []) as folder:
+        read, source = (iter_corpus(corpus), str(corpus)) if isinstance(corpus, Path) else (corpus, "the corpus")
+        passages = write_passages(folder, _counted(read, on_progress), source)
         made = {}
         for name, build in builders.items():
-            (folder / name).mkdir()
+            (folder / name).mkdir(exist_ok=True)
             told = partial(_tell, on_progress, name, len(passages))
             made[name] = build(folder / name, passages, on_progress=told)
         return seal(folder, kind, len(passages), made)
 
 
 def open_index(path: Path) -> BatchRetriever:
-    """What searches an index directory, or the engine that a YAML file names (`flarekit.retrievers.remote`).
+    """What searches an index directory, or what a YAML file describes (`flarekit.retrievers.described`).
 
     JSON lines (a folder's `corpus.jsonl` too) are indexed in memory.
 
     Every file of an index is read once to compare its checksum, about a second a gigabyte. Raises `DataError` for an
-    index that is not whole or of another version, and for a path that is neither index nor corpus.
+    index that is not whole or of another version, and for a path that is neither index nor corpus; `ConfigError` for a
+    YAML file with a setting that does not apply.
     """
     if path.suffix in (".yaml", ".yml"):
-        from flarekit.retrievers.remote import open_remote
+        from flarekit.retrievers.described import open_described
 
-        return open_remote(path)
+        return open_described(path)
     if (path / MANIFEST).exists():
-        return _open(path)
+        return open_folder(path)
     if path.is_dir() and not (path / "corpus.jsonl").exists():
         read_manifest(path)  # says that it is none
     return BM25Retriever(read_corpus(path / "corpus.jsonl" if path.is_dir() else path))
@@ -83,11 +89,20 @@ def index_info(path: Path) -> Manifest:
     return manifest
 
 
-def _open(path: Path) -> IndexRetriever:
+def open_folder(path: Path, *, fusion: Fusion | None = None, weights: Sequence[float] | None = None) -> IndexRetriever:
+    """What searches the index in the folder `path`; `fusion` and `weights` are a hybrid's (`HybridRanker`).
+
+    `DataError` for a folder without an index, or with one that is not whole; `ConfigError` for a fusion or weights that
+    do not apply.
+    """
     manifest = index_info(path)
+    for option, given in (("fusion", fusion), ("weights", weights)):
+        if given is not None and manifest.kind != "hybrid":
+            raise ConfigError(f"a {manifest.kind} index has no {option}; leave it out, or build a hybrid one")
     passages = Passages(path)
     parts = [_open_part(name, path / name, manifest.made[name], passages) for name in PARTS[manifest.kind]]
-    return IndexRetriever(manifest.kind, passages, parts[0] if len(parts) == 1 else _fused(parts))
+    ranker = parts[0] if len(parts) == 1 else HybridRanker(parts, fusion=fusion or "weighted", weights=weights)
+    return IndexRetriever(manifest.kind, passages, ranker)
 
 
 def _open_part(name: str, folder: Path, made: Mapping[str, Any], passages: Passages) -> Ranker:
@@ -96,12 +111,6 @@ def _open_part(name: str, folder: Path, made: Mapping[str, Any], passages: Passa
     from flarekit.retrievers.dense import DensePart
 
     return DensePart(folder, made, passages)
-
-
-def _fused(parts: list[Ranker]) -> Ranker:
-    from flarekit.retrievers.hybrid import HybridRanker
-
-    return HybridRanker(parts)
 
 
 def _builders(kind: Kind, tokenizer: str | None, model: str | None) -> dict[str, Callable[..., dict[str, Any]]]:

@@ -6,55 +6,67 @@ milliseconds on a CPU for twenty of them, where an index takes a few.
 
 from __future__ import annotations
 
+import asyncio
 import functools
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
 from flarekit.encoders import first_line, hush, import_encoders
 from flarekit.errors import ConfigError
-from flarekit.retrieval import Passage
-from flarekit.retrievers.ranked import Ranker, Ranking
+from flarekit.retrieval import BatchRetriever, Hit
 
+DEPTH = 20
+"""Passages that are read for a query, unless told otherwise."""
 _LONGEST = 20_000
-"""Characters of a passage that are looked at: no cross-encoder reads further."""
+"""Characters of a query and of a passage that are looked at: no cross-encoder reads further."""
 
 
 class Reranker:
-    """The `depth` best passages of a ranker (`k` of them where more are asked for), in a cross-encoder's order.
+    """The `depth` best passages of a retriever (`k` of them where more are asked for), in a cross-encoder's order.
 
-    Scores are the model's own, before any squashing: of any sign, and comparable within one query only.
+    Scores are the model's own, before any squashing: of any sign, and comparable within one query only. Ties keep the
+    retriever's order.
     """
 
-    def __init__(self, ranker: Ranker, passages: Sequence[Passage], model: str, *, depth: int = 20) -> None:
-        """`model` is a cross-encoder of sentence-transformers, by its name on the hub or its folder.
+    def __init__(self, retriever: BatchRetriever, model: str, *, depth: int = DEPTH) -> None:
+        """Load `model`, a cross-encoder of sentence-transformers, by its name on the hub or its folder.
 
-        `ConfigError` where it is not to be had or gives more than one score, and for a `depth` below 1.
+        `ConfigError` where it is not to be had, is none or gives more than one score, and for a `depth` below 1.
         """
         if depth < 1:
             raise ConfigError(f"a reranker needs depth >= 1, not {depth}")
-        self._ranker, self._passages, self._depth = ranker, passages, depth
+        self.name = f"{retriever.name} reranked by {model}"
+        self._retriever, self._depth = retriever, depth
         self._model = _load(model)
-        self._lock = threading.Lock()  # several runs of a model at once would only wait for each other's cores
+        # One: several runs of a model at once would only wait for each other's cores. And its own: searches that wait
+        # for it would otherwise take the threads that other searches block in.
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rerank")
 
-    def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """For each query the `k` best, ties in the corpus's order."""
-        found = self._ranker.rank(queries, max(k, self._depth))
-        return [self._reranked(query, ranking, k) for query, ranking in zip(queries, found, strict=True)]
+    async def search(self, query: str, k: int) -> Sequence[Hit]:
+        """The `k` best passages, best first; `ConfigError` for `k` below 1, and whatever the retriever raises."""
+        [hits] = await self.search_many([query], k)
+        return hits
 
-    def _reranked(self, query: str, ranking: Ranking, k: int) -> Ranking:
-        numbers = np.sort(ranking[0])
-        if not len(numbers):
-            return ranking
-        passages = [self._passages[int(number)] for number in numbers]
-        pairs = [(query, f"{passage.title} {passage.text}".strip()[:_LONGEST]) for passage in passages]
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What `search` finds for each of the queries; once it is cancelled, the model reads for one more at most."""
+        if k < 1:
+            raise ConfigError(f"k must be at least 1, not {k}")
+        found = await self._retriever.search_many(queries, max(k, self._depth))
+        run = asyncio.get_running_loop().run_in_executor
+        reads = [run(self._thread, self._reranked, *one) for one in zip(queries, found, strict=True)]
+        return [hits[:k] for hits in await asyncio.gather(*reads)]
+
+    def _reranked(self, query: str, hits: Sequence[Hit]) -> list[Hit]:
+        if not hits:
+            return []
+        passages = [hit.passage for hit in hits]
+        pairs = [(query[:_LONGEST], f"{passage.title} {passage.text}".strip()[:_LONGEST]) for passage in passages]
         identity = import_encoders("torch").nn.Identity()  # a sigmoid gives many good passages the score 1
-        with self._lock:
-            scores = np.asarray(self._model.predict(pairs, activation_fn=identity, show_progress_bar=False), np.float32)
-        order = np.argsort(-scores, kind="stable")[:k]
-        return numbers[order], scores[order]
+        scores = np.asarray(self._model.predict(pairs, activation_fn=identity, show_progress_bar=False), np.float32)
+        return [Hit(passages[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
 
 
 @functools.cache
@@ -67,4 +79,8 @@ def _load(name: str) -> Any:
         raise ConfigError(f"the cross-encoder {name!r} cannot be loaded ({first_line(error)})") from error
     if model.num_labels != 1:
         raise ConfigError(f"the cross-encoder {name!r} gives {model.num_labels} scores for a passage; one is needed")
+    # Any other encoder is loaded too, and given a last layer of random weights.
+    loaded, stored = type(model.transformers_model).__name__, model.config.architectures or []
+    if stored and loaded.endswith("ForSequenceClassification") and loaded not in stored:
+        raise ConfigError(f"{name!r} is no cross-encoder ({stored[0]}, which scores nothing); name one")
     return model

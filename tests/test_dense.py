@@ -233,8 +233,8 @@ def test_what_was_made_says_which_structure_and_why(
 
 def test_progress_adds_up_to_the_passages(tmp_path: Path) -> None:
     told: list[int] = []
-    build(tmp_path, VOCABULARY * 130, on_progress=told.append)
-    assert sum(told) == 1_040
+    build(tmp_path, VOCABULARY * 260, on_progress=told.append)
+    assert sum(told) == 2_080
     assert len(told) > 1
 
 

@@ -1,4 +1,4 @@
-"""Fusion of several rankings, by hand and over real parts of an index, and reranking by a cross-encoder."""
+"""Fusion of several rankings, by hand and over real parts of an index."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,13 +11,11 @@ from hypothesis import strategies as st
 from test_dense import VOCABULARY, WordVectors, corpus_of, plain
 
 from flarekit.errors import ConfigError
-from flarekit.retrieval import Passage
 from flarekit.retrievers.bm25_index import BM25Part
 from flarekit.retrievers.dense import DensePart
 from flarekit.retrievers.hybrid import Fusion, HybridRanker
 from flarekit.retrievers.passages import Passages, write_passages
 from flarekit.retrievers.ranked import Ranking
-from flarekit.retrievers.rerank import Reranker
 
 
 class Told:
@@ -59,7 +57,7 @@ def test_rank_fusion_adds_up_reciprocal_ranks_whatever_the_scores() -> None:
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 def test_ties_keep_the_corpus_order(fusion: Fusion) -> None:
-    assert list(fuse({9: 1.0}, {4: 1.0}, fusion=fusion, weights=(0.5, 0.5))) == [4, 9]
+    assert list(fuse({9: 1.0}, {4: 1.0}, fusion=fusion, weights=(1, 1) if fusion == "weighted" else None)) == [4, 9]
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
@@ -75,7 +73,7 @@ def test_equal_scores_are_all_the_best() -> None:
 @given(scores=SCORES, k=st.integers(1, 50), fusion=st.sampled_from(FUSIONS))
 def test_of_a_single_part_the_fusion_keeps_the_order(scores: dict[int, float], k: int, fusion: Fusion) -> None:
     [(numbers, _)] = Told(scores).rank(["?"], k)
-    fused = fuse(scores, k=k, fusion=fusion, weights=(1.0,))
+    fused = fuse(scores, k=k, fusion=fusion, weights=(1.0,) if fusion == "weighted" else None)
     by_score = sorted(fused, key=lambda number: -scores[number])
     if fusion == "ranks":
         assert list(fused) == numbers.tolist()
@@ -97,18 +95,21 @@ def test_the_best_of_the_union_come_best_first(
 @pytest.mark.parametrize(("fusion", "few", "many"), [("weighted", 20, 60), ("ranks", 100, 100)])
 def test_parts_are_asked_for_more_than_is_wanted(fusion: Fusion, few: int, many: int) -> None:
     part = Told({1: 1.0})
-    ranker = HybridRanker([part], fusion=fusion, weights=[1])
+    ranker = HybridRanker([part, part], fusion=fusion)
     ranker.rank(["?"], 2)
     ranker.rank(["?"], 30)
-    assert part.asked == [few, many]
+    assert part.asked == [few, few, many, many]
 
 
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"weights": (0.5,)}, r"2 parts need as many weights of 0 and more, not \[0\.5\]"),
-        ({"weights": (1.5, -0.5)}, "weights of 0 and more"),
-        ({"weights": (0.0, 0.0)}, "weights of 0 and more"),
+        ({"weights": (0.5,)}, r"2 parts need as many weights, none below 0 and one above, not \[0\.5\]"),
+        ({"weights": (1.5, -0.5)}, "none below 0"),
+        ({"weights": (0.0, 0.0)}, "one above"),
+        ({"weights": (float("nan"), 1.0)}, "2 parts need"),
+        ({"weights": (float("inf"), 1.0)}, "2 parts need"),
+        ({"weights": (0.5, 0.5), "fusion": "ranks"}, "fusion of ranks has no weights; leave them out"),
         ({"fusion": "borda"}, "no fusion is called 'borda'; there are weighted, ranks"),
     ],
 )
@@ -152,84 +153,3 @@ def test_what_both_parts_find_best_is_the_best(tmp_path: Path, passages: Passage
         frozenset({"latvia", "novel", "capital"})
     }
     assert scores[0] == pytest.approx(1)
-
-
-# --- reranking -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def cross_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT of two narrow blocks that gives a pair of texts one score, with random weights."""
-    return tiny_cross_encoder(tmp_path_factory.mktemp("one"), scores=1)
-
-
-def tiny_cross_encoder(folder: Path, scores: int) -> Path:
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    pytest.importorskip("sentence_transformers")
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *VOCABULARY]))
-    torch.manual_seed(0)
-    config = transformers.BertConfig(
-        vocab_size=5 + len(VOCABULARY),
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        num_labels=scores,
-        initializer_range=0.5,  # so that the scores of different pairs are apart
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
-    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
-
-
-def read_alone(model: Path, query: str, passage: Passage) -> float:
-    """The score of a pair by transformers alone."""
-    import torch
-    import transformers
-
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    network = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
-    with torch.inference_mode():
-        return float(network(**tokenizer(query, passage.text, return_tensors="pt")).logits[0, 0])
-
-
-def test_the_first_passages_come_in_the_order_of_the_cross_encoder(passages: Passages, cross_encoder: Path) -> None:
-    found = Told({number: float(-number) for number in range(0, 80, 8)})
-    [(numbers, scores)] = Reranker(found, passages, str(cross_encoder), depth=6).rank(["riga novel"], 4)
-    expected = {number: read_alone(cross_encoder, "riga novel", passages[number]) for number in range(0, 48, 8)}
-    assert numbers.tolist() == sorted(expected, key=lambda number: -expected[number])[:4]
-    assert numbers.tolist() != sorted(numbers.tolist())
-    np.testing.assert_allclose(scores, [expected[number] for number in numbers.tolist()], atol=1e-5)
-
-
-def test_where_more_is_asked_for_more_is_read(passages: Passages, cross_encoder: Path) -> None:
-    found = Told({number: float(-number) for number in range(40)})
-    reranker = Reranker(found, passages, str(cross_encoder), depth=5)
-    assert [len(reranker.rank(["riga"], k)[0][0]) for k in (3, 5, 30, 100)] == [3, 5, 30, 40]
-    assert found.asked == [5, 5, 30, 100]
-
-
-def test_reranking_is_alike_in_a_batch_and_nothing_stays_nothing(
-    tmp_path: Path, passages: Passages, cross_encoder: Path
-) -> None:
-    reranker = Reranker(HybridRanker(parts(tmp_path, passages)), passages, str(cross_encoder), depth=8)
-    queries = ["capital of norway", "who", "riga river novel"]
-    together = plain(reranker.rank(queries, 5))
-    assert together == [plain(reranker.rank([query], 5))[0] for query in queries]
-    assert together[1] == ([], [])
-
-
-def test_passages_of_one_text_tie_in_the_corpus_order(tmp_path: Path, cross_encoder: Path) -> None:
-    same = write_passages(tmp_path, corpus_of(["riga river"] * 5))
-    [(numbers, _)] = Reranker(Told({3: 3.0, 1: 2.0, 4: 1.0}), same, str(cross_encoder)).rank(["oslo"], 3)
-    assert numbers.tolist() == [1, 3, 4]
-
-
-def test_a_model_that_is_no_cross_encoder_is_one_clear_line(tmp_path: Path, passages: Passages) -> None:
-    with pytest.raises(ConfigError, match="cannot be loaded") as error:
-        Reranker(Told({}), passages, str(tmp_path / "nowhere"))
-    assert "\n" not in str(error.value)
-    with pytest.raises(ConfigError, match="gives 3 scores for a passage; one is needed"):
-        Reranker(Told({}), passages, str(tiny_cross_encoder(tmp_path, scores=3)))
-    with pytest.raises(ConfigError, match="depth >= 1, not 0"):
-        Reranker(Told({}), passages, "any", depth=0)

@@ -9,19 +9,23 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 from conftest import Flarekit
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.encoders import normalized
+from flarekit.errors import ConfigError, DataError, EngineUnavailable
+from flarekit.eval.formats import load_dataset
 from flarekit.retrieval import BatchRetriever, Passage
-from flarekit.retrievers import build_index, index_info, open_index, write_corpus
+from flarekit.retrievers import build_index, dense, embed, index_info, open_index, write_corpus
 from flarekit.retrievers.folder import MANIFEST, Kind, building, read_manifest
 
 OLD = [Passage("Oslo", "Oslo", "Oslo is the capital of Norway."), Passage("empty", "", "")]
@@ -177,6 +181,117 @@ def test_a_build_that_is_killed_as_it_removes_the_old_one_has_made_the_new_one(i
     assert [path.name for path in index.parent.iterdir()] == ["index"]
 
 
+EMBEDDED = """
+import os, signal, sys
+from pathlib import Path
+from test_index import Counting
+from flarekit.retrievers import build_index, embed
+
+embed.open_embedder = lambda name=None: Counting(lambda: os.kill(os.getpid(), signal.SIGKILL))
+build_index(Path(sys.argv[1]), Path(sys.argv[2]), "dense")
+"""
+
+
+class Counting:
+    """An embedder that counts its passages; the third batch is too much for it."""
+
+    name, dimension = "counting", 8
+
+    def __init__(self, third: Callable[[], object] = lambda: None) -> None:
+        self.embedded: list[str] = []
+        self._batches, self._third = 0, third
+
+    def embed(self, texts: Sequence[str], *, query: bool) -> NDArray[np.float32]:
+        if not query and len(texts) > 1:  # one is for the check of an index that is opened
+            self._batches += 1
+            if self._batches == 3:
+                self._third()
+            self.embedded += texts
+        return normalized(np.array([np.random.default_rng(list(text.encode())).normal(size=8) for text in texts]))
+
+
+def stopped(monkeypatch: pytest.MonkeyPatch, numbered: Path, out: Path) -> Counting:
+    """What goes on with a build of 4,000 passages of which two batches, 2,048, were embedded when it was killed."""
+    pytest.importorskip("faiss")
+    command = [sys.executable, "-c", EMBEDDED, str(numbered), str(out)]
+    assert subprocess.run(command, cwd=Path(__file__).parent, check=False).returncode == -signal.SIGKILL
+    assert not out.exists()
+    embedder = Counting()
+    monkeypatch.setattr(embed, "open_embedder", lambda name=None: embedder)
+    monkeypatch.setattr(dense, "open_embedder", lambda name=None: embedder)
+    return embedder
+
+
+def numbered(folder: Path, count: int = 4_000) -> Path:
+    return corpus(folder, [Passage(str(number), "", f"passage {number}") for number in range(count)])
+
+
+def test_a_killed_build_goes_on_with_what_was_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, passages = tmp_path / "index", numbered(tmp_path)
+    embedder = stopped(monkeypatch, passages, out)
+    told: list[int] = []
+
+    def progress(what: str, more: int, total: int | None) -> None:
+        told.append(more * (what == "dense"))
+
+    build_index(passages, out, "dense", on_progress=progress)
+    assert embedder.embedded == [f"passage {number}" for number in range(2_048, 4_000)]
+    assert sum(told) == 4_000
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["index", "new.jsonl"]
+    assert sorted(path.name for path in (out / "dense").iterdir()) == ["vectors.npy"]
+    build_index(passages, tmp_path / "whole", "dense")
+    assert (out / "dense" / "vectors.npy").read_bytes() == (tmp_path / "whole" / "dense" / "vectors.npy").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["text", "embedder", "count", "rows", "cut"])
+def test_what_a_killed_build_embedded_otherwise_is_embedded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    out, passages = tmp_path / "index", numbered(tmp_path)
+    embedder = stopped(monkeypatch, passages, out)
+    [vectors] = tmp_path.rglob("vectors.npy")
+    match change:
+        case "text":  # in the second batch
+            passages.write_text(passages.read_text().replace('"passage 1600"', '"changed"'))
+        case "embedder":
+            embedder.name = "another"
+        case "count":
+            passages = numbered(tmp_path, 3_000)
+        case "rows":  # as a machine leaves them that lost power
+            with vectors.open("r+b") as file:
+                file.seek(128 + 4 * 8 * 1_600)
+                file.write(bytes(4))
+        case "cut":
+            vectors.write_bytes(vectors.read_bytes()[:1_000])
+    build_index(passages, out, "dense")
+    first = 1_024 if change in ("text", "rows") else 0
+    lines = [json.loads(line)["text"] for line in passages.read_text().splitlines()]
+    assert embedder.embedded == lines[first:]
+    assert np.array_equal(np.load(out / "dense" / "vectors.npy"), Counting().embed(lines, query=False))
+
+
+def test_a_build_that_fails_says_what_is_kept_of_it(
+    flarekit: Flarekit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise EngineUnavailable("http://embedder: no answer")
+
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(embed, "open_embedder", lambda name=None: Counting(refuse))
+    ended = flarekit("index", "build", numbered(tmp_path), "--kind", "dense", "--out", tmp_path / "index")
+    assert (ended.status, ended.complaint) == (2, "http://embedder: no answer")
+    assert "What was embedded is kept: the same command goes on from there." in ended.err
+
+
+def test_what_was_embedded_is_thrown_away_by_a_build_without_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped(monkeypatch, numbered(tmp_path), tmp_path / "index")
+    build_index(numbered(tmp_path), tmp_path / "index", "bm25")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["index", "new.jsonl"]
+    assert not (tmp_path / "index" / "dense").exists()
+
+
 def test_two_builds_do_not_write_the_same_index(index: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another build is writing this index"), building(index):
         build_index(corpus(tmp_path, NEW), index, "bm25")
@@ -296,6 +411,21 @@ def test_an_index_is_built_searched_and_described(flarekit: Flarekit, tmp_path: 
     assert searched.out.startswith(" 1. Oslo  (Oslo, score ")
     assert "lies on a fjord." in searched.out
     assert searched.err == ""
+
+
+def test_the_pool_of_a_dataset_is_indexed_as_a_run_reads_it(flarekit: Flarekit, tmp_path: Path) -> None:
+    context = [["Oslo", ["Oslo is the capital of Norway.", " It lies on a fjord."]], ["Riga", ["Riga is in Latvia."]]]
+    item = {"_id": "q1", "question": "Which?", "answer": "Oslo", "type": "bridge", "level": "hard"}
+    file = tmp_path / "dev.json"
+    file.write_text(json.dumps([item | {"supporting_facts": [["Oslo", 0]], "context": context}]))
+    built = flarekit("index", "build", file, "--dataset", "hotpotqa", "--out", tmp_path / "index")
+    assert (built.status, "2 passages" in built.out) == (0, True)
+    loaded = load_dataset("hotpotqa", file)
+    [hit] = found(open_index(tmp_path / "index"), "fjord")
+    assert hit in loaded.corpus
+    assert hit.id in loaded.questions[0].supporting
+    refused = flarekit("index", "build", file, "--dataset", "musique", "--out", tmp_path / "index")
+    assert (refused.status, "load it as hotpotqa" in refused.complaint) == (2, True)
 
 
 def test_a_search_in_json_prints_an_object_a_passage(flarekit: Flarekit, index: Path) -> None:

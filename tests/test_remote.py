@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, FlarekitError, RequestRejected
 from flarekit.retrieval import BatchRetriever, Hit, Passage
 from flarekit.retrievers import BM25Retriever, elastic, milvus, pgvector
-from flarekit.retrievers.remote import open_remote
 from flarekit.retrievers.text import words
 
 CORPUS = [
@@ -624,71 +623,6 @@ def test_nothing_is_printed_and_no_connection_is_left_open(
     del retriever
     assert not [record for record in caplog.records if record.name == "asyncio"]
     assert capfd.readouterr() == ("", "")
-
-
-# --- the file that names an engine -----------------------------------------------------------------------------------
-
-
-def test_a_file_names_an_engine_and_where_its_secrets_are(
-    opensearch: OpenSearch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    elastic.load(opensearch.url, "passages", CORPUS)
-    monkeypatch.setenv("SEARCH_SECRET", "s3cret")
-    file = tmp_path / "remote.yaml"
-    common = f"kind: elasticsearch\nurl: {opensearch.url}\nindex: passages\n"
-    for login, sent in [
-        ("", None),
-        ("user: me\npassword_env: SEARCH_SECRET\n", "Basic bWU6czNjcmV0"),
-        ("api_key_env: SEARCH_SECRET\n", "ApiKey s3cret"),
-    ]:
-        file.write_text(common + login)
-        retriever = open_remote(file)
-        assert retriever.name == "elasticsearch"
-        assert ids(find(retriever, "Riga")) == ["Riga"]
-        assert opensearch.authorizations[-1] == sent
-
-
-def test_a_milvus_file_is_beside_the_one_that_names_it(tmp_path: Path) -> None:
-    pytest.importorskip("milvus_lite", reason="needs milvus-lite")
-    milvus.load(str(tmp_path / "passages.db"), "passages", CORPUS)
-    (tmp_path / "remote.yaml").write_text("kind: milvus\nurl: passages.db\nindex: passages\n")
-    assert ids(find(open_remote(tmp_path / "remote.yaml"), "Riga")) == ["Riga"]
-
-
-def test_nothing_is_asked_of_an_engine_before_the_first_search(tmp_path: Path) -> None:
-    for kind, url in [("milvus", "http://127.0.0.1:1"), ("pgvector", "postgresql://127.0.0.1:1/a")]:
-        file = tmp_path / f"{kind}.yaml"
-        file.write_text(f"kind: {kind}\nurl: {url}\nindex: passages\nembedder: all-MiniLM-L6-v2\n")
-        assert open_remote(file).name == kind
-
-
-@pytest.mark.parametrize(
-    ("content", "kind", "message"),
-    [
-        ("kind: [", DataError, "not YAML"),
-        ("", ConfigError, "valid dictionary"),
-        ("kind: solr\nurl: http://a\nindex: b", ConfigError, "'opensearch', 'elasticsearch', 'milvus', 'pgvector'"),
-        ("kind: opensearch\nindex: b", ConfigError, "url: Field required"),
-        ("kind: opensearch\nurl: http://a\nindex: b\nidnex: c", ConfigError, "idnex: Extra inputs"),
-        ("kind: opensearch\nurl: http://u:p@a\nindex: b", ConfigError, "the url holds a password"),
-        ("kind: opensearch\nurl: http://a\nindex: b\nuser: c", ConfigError, "user and password_env go together"),
-        ("kind: opensearch\nurl: http://a\nindex: b\napi_key_env: NOT_SET", ConfigError, "variable NOT_SET is not set"),
-        ("kind: opensearch\nurl: a:9200\nindex: b", ConfigError, "no address of a search engine"),
-        ("kind: opensearch\nurl: https://a\nindex: b\nca_certs: c", ConfigError, "/c: no such file"),
-        ("kind: opensearch\nurl: http://a\nindex: b\nfields: {body: c}", ConfigError, "no field is called 'body'"),
-        ("kind: pgvector\nurl: postgresql://a\nindex: b", ConfigError, "embedder: Field required"),
-    ],
-)
-def test_a_file_that_names_no_engine_is_refused_in_one_line(
-    tmp_path: Path, content: str, kind: type[FlarekitError], message: str
-) -> None:
-    file = tmp_path / "remote.yaml"
-    file.write_text(content)
-    with pytest.raises(kind, match=re.escape(message)) as caught:
-        open_remote(file)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match="cannot be read"):
-        open_remote(tmp_path / "missing.yaml")
 
 
 def test_a_client_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

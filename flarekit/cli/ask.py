@@ -32,7 +32,7 @@ def ask(
     question: Annotated[str, typer.Argument(help="The question.")],
     engine: Annotated[str, typer.Option(help="URL of the vLLM server that answers.")],
     policy: Annotated[str, typer.Option(help="A policy, such as flare or flare:theta=0.6.")] = "flare",
-    corpus: Annotated[Path | None, typer.Option(help="An index, or JSONL of id, title, text.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="An index, JSONL of id, title, text, or a YAML file.")] = None,
     model: Annotated[str | None, typer.Option(help="The model, where the server serves several.")] = None,
     strong: Annotated[str | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     strong_model: Annotated[str | None, typer.Option(help="Its model, where it serves several.")] = None,

@@ -24,6 +24,7 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from flarekit.eval.formats import load_dataset
 from flarekit.retrieval import Hit
 from flarekit.retrievers.folder import Kind, Manifest
 from flarekit.retrievers.index import Progress as OnProgress
@@ -42,6 +43,9 @@ def build(
         typer.Argument(help="JSONL of id, title, text; BEIR's or DPR's layout; or a folder of .txt and .md files."),
     ],
     out: Annotated[Path, typer.Option(help="The folder to write; an index that is there is replaced.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="CORPUS is the official file of hotpotqa, 2wikimultihopqa or musique: its pool.")
+    ] = None,
     kind: Annotated[Kind, typer.Option(help="By words, by meaning, or by both.")] = "bm25",
     tokenizer: Annotated[
         str | None, typer.Option(help="bm25, hybrid: words, or a language's stemmer, such as english.")
@@ -50,15 +54,16 @@ def build(
         str | None, typer.Option(help="dense, hybrid: a sentence-transformers model, or the URL of a vLLM server.")
     ] = None,
 ) -> None:
-    """Build an index of a corpus."""
+    """Build an index of a corpus; one that was stopped goes on with the passages that it had embedded."""
+    passages = load_dataset(dataset, corpus).corpus if dataset else corpus
     with _progress() as on_progress:
-        manifest = build_index(corpus, out, kind, tokenizer=tokenizer, model=model, on_progress=on_progress)
+        manifest = build_index(passages, out, kind, tokenizer=tokenizer, model=model, on_progress=on_progress)
     typer.echo("\n".join(_described(manifest, out)))
 
 
 @app.command()
 def search(
-    folder: Annotated[Path, typer.Argument(help="An index, or JSONL of id, title, text.")],
+    folder: Annotated[Path, typer.Argument(help="An index, JSONL of id, title, text, or a YAML file.")],
     query: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a passage.")] = False,
@@ -78,10 +83,11 @@ def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit in
 
 
 class _Rate(ProgressColumn):
-    """Passages a second, so far."""
+    """Passages a second of late; all in all where it is too short or has ended."""
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.completed / max(task.elapsed or 0, 1e-6):,.0f} passages/s")
+        rate = task.finished_speed or task.speed or task.completed / max(task.elapsed or 0, 1e-6)
+        return Text(f"{rate:,.0f} passages/s")
 
 
 @contextmanager
@@ -100,6 +106,10 @@ def _progress() -> Iterator[OnProgress]:
 
     try:
         yield on_progress
+    except BaseException:
+        if "dense" in tasks:
+            display.console.print("What was embedded is kept: the same command goes on from there.")
+        raise
     finally:
         if tasks:
             display.stop()

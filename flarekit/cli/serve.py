@@ -16,7 +16,7 @@ def serve(
     policy: Annotated[str, typer.Option(help="A policy, such as flare, or a YAML file that names several.")] = "flare",
     index: Annotated[
         Path | None,
-        typer.Option(help="What is searched: an index, JSONL of id, title, text, or a YAML file that names an engine."),
+        typer.Option(help="What is searched: an index, JSONL of id, title, text, or a YAML file."),
     ] = None,
     strong: Annotated[list[str] | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
