@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
@@ -19,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from flarekit.cached import Tally, cached
 from flarekit.completions import CompletionStore
@@ -28,10 +28,9 @@ from flarekit.eval.dataset import Dataset, Question
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
 from flarekit.eval.rundir import RunDirectory
+from flarekit.eval.source import Source, json_lines, open_source
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts import Prompt
-from flarekit.retrieval import Retriever
-from flarekit.retrievers import make_retriever, read_corpus
 from flarekit.session import Session
 from flarekit.trace import Trace
 from flarekit.vllm import VLLMEngine
@@ -55,9 +54,12 @@ class RunConfig(BaseModel):
     dataset: str = "world"
     data: Path | None = None
     corpus: Path | None = None
-    """Passages to search instead of the dataset's own pool."""
+    """What to search instead of the dataset's own pool: JSON lines, an index, or a YAML file that describes retrieval.
+
+    A run is continued only over the same passages. What an engine elsewhere holds is not checked, only its YAML file.
+    """
     retriever: str = "bm25"
-    """How to search them (`flarekit.retrievers.make_retriever`), such as bm25:k1=1.2,b=0.75."""
+    """How to search JSON lines or the pool (`flarekit.retrievers.make_retriever`), such as bm25:k1=1.2,b=0.75."""
     cache: Path | None = None
     """A store of completions (`flarekit.completions`), so that no model is asked twice."""
     cache_gib: float = Field(default=4.0, gt=0)
@@ -71,6 +73,14 @@ class RunConfig(BaseModel):
     """
     answer_tokens: int = Field(default=Budget().answer, ge=1)
     total_tokens: int = Field(default=Budget().total, ge=1)
+
+    @field_validator("retriever")
+    @classmethod
+    def _of_passages_in_memory(cls, retriever: str, info: ValidationInfo) -> str:
+        corpus = info.data.get("corpus")
+        if corpus and not json_lines(corpus) and retriever != cls.model_fields["retriever"].default:
+            raise PydanticCustomError("built", "an index or an engine is searched as it was built; leave it out")
+        return retriever
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -109,9 +119,7 @@ async def run(
     if needs_strong and config.strong is None:
         raise ConfigError(f"policy {needs_strong[0]} needs a strong engine: give its URL with --strong")
     dataset = load_dataset(config.dataset, config.data)
-    if config.corpus is not None:
-        dataset = replace(dataset, corpus=read_corpus(config.corpus))
-    retriever = make_retriever(config.retriever, dataset.corpus)
+    source = open_source(config.corpus, dataset.corpus, config.retriever)
     questions = dataset.questions[: config.limit]
     async with AsyncExitStack() as stack:
         weak = await stack.enter_async_context(VLLMEngine(config.engine, config.model))
@@ -122,7 +130,7 @@ async def run(
         store = _open_store(config, stack)
         weak_asked = await cached(weak, store, tally) if store else weak
         strong_asked = await cached(strong, store, tally) if store and strong else strong
-        manifest = await _manifest(config, dataset, retriever, policies, weak, strong)
+        manifest = await _manifest(config, dataset, source, policies, weak, strong)
         with RunDirectory(config.out, manifest, questions) as directory:
             jobs = [(p, q) for q in questions for p in policies if (p.spec, q.id) not in directory.done]
             if started:
@@ -138,7 +146,7 @@ async def run(
             async def answer(policy: Policy, question: Question) -> None:
                 own_weak, own_strong = engines[policy.spec]
                 session = Session(
-                    policy, question.text, weak=own_weak, strong=own_strong, retriever=retriever, id=question.id
+                    policy, question.text, weak=own_weak, strong=own_strong, retriever=source.retriever, id=question.id
                 )
                 trace = await session.run()
                 directory.append(trace)
@@ -194,7 +202,7 @@ async def _work(turns: Sequence[Sequence[Job]], answer: Callable[..., Any], conc
 async def _manifest(
     config: RunConfig,
     dataset: Dataset,
-    retriever: Retriever,
+    source: Source,
     policies: Sequence[Policy],
     weak: VLLMEngine,
     strong: VLLMEngine | None,
@@ -210,16 +218,17 @@ async def _manifest(
             "metric": dataset.metric,
             "path": config.data and config.data.name,
             "questions": len(dataset.questions),
-            "passages": len(dataset.corpus),
+            "passages": source.passages,
         },
+        "index": source.index,
         "decoding": "greedy (temperature 0, no seed)",
         "policies": [policy.spec for policy in policies],
         "engines": engines,
         "settings": {
             "dataset": dataset.name,
-            "questions and passages (sha256)": _digest(dataset),
+            "questions and passages (sha256)": _digest(dataset.questions, source.known_by),
             "corpus": config.corpus and config.corpus.name,
-            "retriever": retriever.name,
+            "retriever": source.retriever.name,
             "weak model": weak.model,
             **({"strong model": strong.model} if strong else {}),
             "prompt (sha256)": hashlib.sha256(Prompt().render("").encode()).hexdigest(),
@@ -245,10 +254,10 @@ async def _describe(engine: VLLMEngine) -> dict[str, Any]:
     return told | {"vllm": await engine.version()}
 
 
-def _digest(dataset: Dataset) -> str:
+def _digest(questions: Iterable[Question], known_by: Iterable[str]) -> str:
     digest = hashlib.sha256()
-    for question in dataset.questions:
+    for question in questions:
         digest.update(f"{question.id}\0{question.text}\0{question.answers}\n".encode())
-    for passage in dataset.corpus:
-        digest.update(f"{passage.id}\0{passage.title}\0{passage.text}\n".encode())
+    for part in known_by:
+        digest.update(part.encode())
     return digest.hexdigest()

@@ -70,7 +70,7 @@ BAD = [
     ((*RAG, "--corpus", "{malformed}"), "{malformed}:3: not JSON"),
     ((*RAG, "--corpus", "{incomplete}"), "{incomplete}:2: no field 'text'"),
     ((*RAG, "--corpus", "{twice}"), "{twice}:2: the id '1' is already on line 1"),
-    ((*RAG, "--corpus", "{folder}"), "{folder}: cannot be read"),
+    ((*RAG, "--corpus", "{folder}"), "{folder} is no index"),
     ((*RAG, "--dataset", "hotpotqa", "--data", "{missing}"), "{missing}: no such file"),
     ((*RAG, "--dataset", "hotpotqa", "--data", "{musique}"), "load it as musique"),
     ((*RAG, "--dataset", "musique", "--data", "{malformed}"), "{malformed}:3: not JSON"),

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,17 @@ from scripted_vllm import Body, Drop, Refusal, ScriptedVLLM, complete, question_
 
 from flarekit.cli.world import write_world
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, FlarekitError, RunError, UnknownModel
+from flarekit.eval import source
+from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Question
 from flarekit.eval.metrics import exact_match, f1
 from flarekit.eval.recorded import read_run
 from flarekit.eval.rundir import RunDirectory
 from flarekit.eval.runs import make_config, read_settings, run
+from flarekit.eval.world import build_world
 from flarekit.policies import POLICIES, parse_policy
+from flarekit.retrieval import BatchRetriever, Hit, Passage
+from flarekit.retrievers import build_index, open_index, write_corpus
 from flarekit.tokens import text_of
 from flarekit.trace import Fired, HandedOver, Probe, Retrieved, Segment, Trace
 
@@ -311,6 +316,174 @@ async def test_a_malformed_line_within_a_file_is_named_and_nothing_is_asked(tmp_
         with pytest.raises(DataError) as error:
             await ask(server, tmp_path, limit=3)
     assert f"{file}:1: " in one_line(error)
+
+
+# --- over an index ---------------------------------------------------------------------------------------------------
+
+SEARCHING = {"policies": ["rag", "flare", "iter-retgen"], "limit": 4}
+PASSAGES = build_world(passages=100, questions=10, seed=7).corpus
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    write_corpus(tmp_path / "corpus.jsonl", PASSAGES)
+    return tmp_path / "corpus.jsonl"
+
+
+@pytest.fixture
+def index(jsonl: Path, tmp_path: Path) -> Path:
+    build_index(jsonl, tmp_path / "index", "bm25")
+    return tmp_path / "index"
+
+
+def rebuilt(index: Path, passages: Sequence[Passage]) -> None:
+    corpus = index.with_name("other.jsonl")
+    write_corpus(corpus, passages)
+    build_index(corpus, index, "bm25")
+
+
+def described(index: Path, **more: Any) -> Path:
+    """A YAML file that names the index."""
+    path = index.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump({"kind": "index", "path": index.name, **more}))
+    return path
+
+
+class Heard:
+    """Whoever `open_index` would have given, and what it is asked."""
+
+    name = "heard"
+
+    def __init__(self, below: BatchRetriever) -> None:
+        self.batches: list[list[str]] = []
+        self._below = below
+
+    async def search(self, query: str, k: int) -> Sequence[Hit]:
+        raise AssertionError("a run searches in batches")
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        self.batches.append(list(queries))
+        return await self._below.search_many(queries, k)
+
+
+@pytest.fixture
+def heard(jsonl: Path, monkeypatch: pytest.MonkeyPatch) -> Heard:
+    """What every path is opened as."""
+    retriever = Heard(open_index(jsonl))
+    monkeypatch.setattr(source, "open_index", lambda path: retriever)
+    return retriever
+
+
+def look_ups(out: Path) -> int:
+    return sum(trace.costs().retrievals for arm in read_run(out).traces.values() for trace in arm.values())
+
+
+async def test_an_index_gives_the_answers_and_the_traces_that_its_corpus_gives(
+    jsonl: Path, index: Path, tmp_path: Path
+) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "memory", corpus=jsonl, **SEARCHING)
+        await ask(server, tmp_path / "run", corpus=index, **SEARCHING)
+    assert look_ups(tmp_path / "run") == look_ups(tmp_path / "memory") > 12
+    assert outcomes(tmp_path / "run") == outcomes(tmp_path / "memory")
+    memory, run = (json.loads((tmp_path / name / "manifest.json").read_bytes()) for name in ("memory", "run"))
+    assert memory["dataset"] == run["dataset"]
+    assert run["dataset"]["passages"] == 100
+    assert memory["index"] is None
+    assert (run["index"]["kind"], run["index"]["made"]["bm25"]["tokenizer"]) == ("bm25", "words")
+    assert [len(group.arms) for group in load_runs([tmp_path / "memory", tmp_path / "run"])] == [3, 3], "kept apart"
+
+
+async def test_a_run_goes_on_over_an_index_that_was_built_again_of_the_same_passages(
+    index: Path, tmp_path: Path
+) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=index, policies=["rag"], limit=2)
+        rebuilt(index, PASSAGES)
+        assert await ask(server, tmp_path / "run", corpus=index, policies=["rag"], limit=3) == 1
+
+
+@pytest.mark.parametrize("name", [lambda index: index, described], ids=["folder", "yaml"])
+async def test_an_index_that_was_built_again_of_other_passages_is_refused(
+    index: Path, tmp_path: Path, name: Callable[[Path], Path]
+) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=name(index), limit=1)
+        rebuilt(index, PASSAGES[1:])
+        with pytest.raises(RunError) as error:
+            await ask(server, tmp_path / "run", corpus=name(index), limit=1)
+    assert "questions and passages" in one_line(error)
+
+
+async def test_an_engine_elsewhere_is_known_by_its_yaml_file(heard: Heard, tmp_path: Path) -> None:
+    engine = tmp_path / "engine.yaml"
+    engine.write_text("{kind: opensearch, url: 'http://a', index: passages}")
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=engine, limit=1)
+        made = json.loads((tmp_path / "run" / "manifest.json").read_bytes())
+        assert (made["settings"]["retriever"], made["dataset"]["passages"], made["index"]) == ("heard", None, None)
+        await ask(server, tmp_path / "run", corpus=engine, limit=2)
+        engine.write_text("{kind: opensearch, url: 'http://b', index: passages}")
+        with pytest.raises(RunError, match="questions and passages"):
+            await ask(server, tmp_path / "run", corpus=engine, limit=2)
+
+
+async def test_sessions_that_look_up_at_the_same_time_search_together(
+    heard: Heard, index: Path, tmp_path: Path
+) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=index, policies=["rag"], limit=4, concurrency=4)
+    assert [len(batch) for batch in heard.batches] == [4]
+
+
+async def test_what_was_looked_up_before_is_searched_again_so_that_no_policy_reads_at_anothers_cost(
+    heard: Heard, index: Path, tmp_path: Path
+) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=index, **SEARCHING | {"concurrency": 1})
+    asked = [query for batch in heard.batches for query in batch]
+    assert len(asked) == look_ups(tmp_path / "run") > len(set(asked))
+
+
+async def test_a_folder_with_a_corpus_stands_for_that_file(jsonl: Path, tmp_path: Path) -> None:
+    with ScriptedVLLM() as server:
+        await ask(server, tmp_path / "run", corpus=jsonl.parent, retriever="bm25:k1=1.2", limit=1)
+    assert json.loads((tmp_path / "run" / "manifest.json").read_bytes())["settings"]["retriever"] == "bm25:k1=1.2"
+
+
+@pytest.mark.parametrize("name", [lambda index: index, described], ids=["folder", "yaml"])
+def test_how_an_index_is_searched_is_not_a_runs_to_say(index: Path, name: Callable[[Path], Path]) -> None:
+    with pytest.raises(ConfigError) as error:
+        make_config(PLAN | {"corpus": name(index), "retriever": "bm25:k1=1.2"})
+    assert one_line(error) == "retriever: an index or an engine is searched as it was built; leave it out"
+    assert make_config(PLAN | {"corpus": name(index), "retriever": "bm25"}).retriever == "bm25"
+
+
+def damaged(index: Path) -> None:
+    (index / "passages.jsonl").write_bytes(b"[]\n")
+
+
+def emptied(index: Path) -> None:
+    shutil.rmtree(index)
+    index.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [(shutil.rmtree, "no such file"), (emptied, "is no index"), (damaged, "not what was written")],
+    ids=["missing", "no index", "damaged"],
+)
+async def test_an_index_that_is_not_whole_is_refused_before_anything_is_asked(
+    index: Path, tmp_path: Path, change: Callable[[Path], None], says: str
+) -> None:
+    change(index)
+    with ScriptedVLLM() as server:
+        with pytest.raises(DataError) as error:
+            await ask(server, tmp_path / "run", corpus=index)
+        assert server.completions == []
+    assert says in one_line(error)
+    assert str(index) in one_line(error)
+    assert not (tmp_path / "run").exists()
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import stamina
 import structlog
@@ -22,9 +24,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
+from scripted_vllm import ScriptedVLLM, saying
+from serving import CORPUS, serving
 
 from flarekit.errors import ConfigError
 from flarekit.retrieval import Hit, Passage
+from flarekit.retrievers import BM25Retriever
+from flarekit.retrievers.shared import Shared
 from flarekit.serve.exchange import Exchange, Observer
 from flarekit.serve.logs import Logs, configure
 from flarekit.serve.metrics import Metrics
@@ -191,6 +197,34 @@ def test_upstreams_are_told_apart() -> None:
     assert value(observer, "upstream_healthy", upstream="http://a") == 1
     assert value(observer, "upstream_healthy", upstream="http://b") == 0
     assert value(observer, "upstream_errors_total", upstream="http://b") == 1
+
+
+async def test_queries_are_counted_as_asked_of_the_retriever_or_spared() -> None:
+    observer, retriever = metrics(), Shared(BM25Retriever(CORPUS))
+    observer.shares(retriever)
+
+    def counts() -> list[float | None]:
+        return [value(observer, "retriever_queries_total", kind=kind) for kind in ("asked", "spared")]
+
+    assert counts() == [0, 0]
+    await retriever.search_many(["Vienna", "Danube", "Vienna"], 2)
+    await retriever.search("Danube", 2)
+    assert counts() == [2, 2]
+
+
+def test_a_server_tells_what_its_retriever_was_spared(tmp_path: Path) -> None:
+    body = {"model": "rag", "messages": [{"role": "user", "content": "Where was Emma Reus born?"}]}
+    with (
+        ScriptedVLLM(saying("Emma Reus was born in Vienna.")) as engine,
+        serving(engine.url, tmp_path / "corpus.jsonl", policy="rag") as url,
+    ):
+        for _ in range(3):
+            assert httpx.post(f"{url}/v1/chat/completions", json=body, timeout=30).status_code == 200
+        told = samples(httpx.get(f"{url}/metrics").content)
+
+    assert told["flarekit_retrieval_seconds_count", ()] == 3
+    assert told["flarekit_retriever_queries_total", (("kind", "asked"),)] == 1
+    assert told["flarekit_retriever_queries_total", (("kind", "spared"),)] == 2
 
 
 @given(st.lists(st.tuples(st.text(), st.text()), max_size=5))

@@ -22,8 +22,16 @@ def run(
     ] = None,
     dataset: Annotated[str | None, typer.Option(help="hotpotqa, 2wikimultihopqa, musique or world.")] = None,
     data: Annotated[Path | None, typer.Option(help="The dataset's file in its official format.")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="Other passages to search, JSONL of id, title, text.")] = None,
-    retriever: Annotated[str | None, typer.Option(help="How to search, such as bm25:k1=1.2,b=0.75.")] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="What to search instead: JSONL of id, title, text, an index, or a YAML file. "
+            "What an engine holds that such a file names is not checked when a run is continued."
+        ),
+    ] = None,
+    retriever: Annotated[
+        str | None, typer.Option(help="How to search JSONL or the dataset's passages, such as bm25:k1=1.2,b=0.75.")
+    ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="A file to keep completions in, so that no model is asked twice.")
     ] = None,

@@ -6,10 +6,13 @@ and actions those of its policies, and an endpoint or a policy that is not serve
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
+from flarekit.retrievers.shared import Shared
 from flarekit.serve.exchange import Exchange
 from flarekit.trace import Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment
 
@@ -108,6 +111,10 @@ class Metrics:
         """Whether the server at `url` answers."""
         self._upstreams.labels(url).set(up)
 
+    def shares(self, retriever: Shared) -> None:
+        """Tell what `retriever` is asked, and what it is spared, whenever the metrics are read."""
+        self._registry.register(_Queries(retriever))
+
     def render(self) -> bytes:
         """All metrics in Prometheus' text format, version 0.0.4."""
         return generate_latest(self._registry)
@@ -134,6 +141,20 @@ class Metrics:
         for kind, count in counts.items():
             if count:
                 self._tokens.labels(model, kind).inc(count)
+
+
+class _Queries(Collector):
+    """What the retriever that sessions share counts itself."""
+
+    def __init__(self, retriever: Shared) -> None:
+        self._retriever = retriever
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        told = "Queries of sessions: asked of the retriever, or spared, being known or under way already."
+        queries = CounterMetricFamily("flarekit_retriever_queries", told, labels=["kind"])
+        queries.add_metric(["asked"], self._retriever.misses)
+        queries.add_metric(["spared"], self._retriever.hits)
+        yield queries
 
 
 def _known(name: str, served: Collection[str]) -> str:

@@ -18,7 +18,6 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from flarekit.errors import ConfigError, EngineUnavailable
-from flarekit.retrieval import Retriever
 from flarekit.retrievers import open_index
 from flarekit.retrievers.shared import Shared
 from flarekit.serve.app import ENDPOINTS, create_app
@@ -105,11 +104,13 @@ async def running(settings: Settings, observers: Sequence[Observer] = ()) -> Asy
 
 
 async def _open(
-    settings: Settings, index: Retriever | None, observers: Sequence[Observer], stack: AsyncExitStack
+    settings: Settings, index: Shared | None, observers: Sequence[Observer], stack: AsyncExitStack
 ) -> Running:
     has = {"strong": bool(settings.strongs), "retriever": index is not None}
     offered = offer(settings.policy, **has, strict=settings.strict)
     metrics = Metrics(endpoints=ENDPOINTS, policies=offered.policies)
+    if index:
+        metrics.shares(index)
     weak, pool = await _engine(settings.engines, settings.model, ENGINE_KEY, settings, metrics, stack)
     strong = None
     if settings.strongs:
