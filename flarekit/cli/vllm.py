@@ -50,14 +50,18 @@ def vllm(
     gpu_memory: Annotated[
         float | None, typer.Option(min=0.01, max=1.0, help="GPU only: share of its memory to take.")
     ] = None,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Embed texts, for dense retrieval, in place of writing them.")
+    ] = False,
     log: Annotated[Path | None, typer.Option(help="Write the server's own output to this file.")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds until it must be ready.")] = 600.0,
 ) -> None:
     """Start a vLLM server that sends what flarekit needs, and keep it running until Ctrl-C."""
     signal.signal(signal.SIGTERM, _terminated)
-    options = {"host": host, "dtype": dtype, "max_model_len": max_model_len, "kv_cache_gib": kv_cache_gib}
+    options: dict[str, Any] = {"host": host, "dtype": dtype, "max_model_len": max_model_len}
+    options |= {"kv_cache_gib": kv_cache_gib, "gpu_memory": gpu_memory, "embed": embed, "log": log, "timeout": timeout}
     try:
-        with started_server(model, port, gpu_memory=gpu_memory, log=log, timeout=timeout, **options) as server:
+        with started_server(model, port, **options) as server:
             typer.echo(f"ready: {server.url.replace('127.0.0.1', 'localhost')}  model {server.model}")
             status = server.wait()
             typer.echo(f"vLLM ended by itself with status {status}", err=True)
