@@ -1,9 +1,9 @@
 """What retrieval costs at scale and what it finds: `python benchmarks/retrieval.py scale|ask|recall|vectors --help`.
 
 `scale` makes the built-in world at several sizes, builds an index of each kind in a process of its own (time, size on
-disk, peak memory), and asks it in another one (`ask`): queries a second alone and 32 at a time, and how long single
-ones take. `recall` says how many supporting passages each kind finds on questions of a dataset,
-`vectors` how the search in dense vectors does by itself.
+disk, peak memory), and asks it in others (`ask`): queries a second alone and 32 at a time, and how long single ones
+take. `recall` says how many supporting passages each kind finds on questions of a dataset, `vectors` how the search in
+an index's dense vectors does by itself. bm25s (`pip install bm25s`) is measured beside flarekit's own.
 """
 
 from __future__ import annotations
@@ -29,28 +29,33 @@ from flarekit.cli.world import write_world
 from flarekit.encoders import Vectors
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import supporting_recall
-from flarekit.eval.world import iter_passages, iter_questions
-from flarekit.retrieval import BatchRetriever, Passage
-from flarekit.retrievers import build_index, open_index, write_corpus
+from flarekit.retrieval import BatchRetriever, Hit, Passage
+from flarekit.retrievers import build_index, index_info, iter_corpus, open_index
 from flarekit.retrievers.bm25_index import BM25Part
-from flarekit.retrievers.dense import DensePart, import_faiss
+from flarekit.retrievers.dense import DensePart
 from flarekit.retrievers.embed import open_embedder
 from flarekit.retrievers.hybrid import HybridRanker
 from flarekit.retrievers.passages import Passages, write_passages
-from flarekit.retrievers.ranked import Ranker
+from flarekit.retrievers.ranked import IndexRetriever, Ranker
+from flarekit.retrievers.text import words
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 K = 5
 BATCH = 32
+WARMUP = 20
+PROGRAM = ["-c", "from flarekit.cli import main; main()"]
 
 
 @app.command()
 def scale(
     sizes: Annotated[list[int], typer.Argument(help="Passages.")],
-    kind: Annotated[list[str], typer.Option(help="rank-bm25, bm25, dense or hybrid.")],
+    kind: Annotated[
+        list[str], typer.Option(help="rank-bm25, bm25s-numpy, bm25s-numba, bm25, dense, or hybrid with both its parts.")
+    ],
     folder: Path = Path("runs/scale"),
     queries: int = 500,
-    build: Annotated[list[str] | None, typer.Option(help="More options of `flarekit index build`.")] = None,
+    model: Annotated[str, typer.Option(help="What embeds, where something does.")] = "all-MiniLM-L6-v2",
+    keep: Annotated[bool, typer.Option(help="Ask an index that is there, in place of building it.")] = False,
 ) -> None:
     """Build and ask an index of every kind at every size."""
     rows = []
@@ -60,23 +65,20 @@ def scale(
             write_world(world, size, min(queries, size // 4))
         for one in kind:
             row = {"passages": size, "kind": one, "corpus MB": _size(world / "corpus.jsonl") / 1e6}
-            index = world / "corpus.jsonl"
-            if one != "rank-bm25":
-                index = world / one
-                row |= _build(world / "corpus.jsonl", index, one, build or [])
-            row |= _ask(
-                index, world / "questions.jsonl", queries if one != "rank-bm25" else max(20, queries * 10_000 // size)
-            )
-            rows.append(row)
-            print(json.dumps(row), flush=True)
-    table = Table(*rows[0].keys())
+            index = world / ("corpus.jsonl" if one == "rank-bm25" else one)
+            if one != "rank-bm25" and not (keep and index.exists()):
+                row |= _build(world / "corpus.jsonl", index, one, model)
+            count = queries if one != "rank-bm25" else max(2 * WARMUP, queries * 10_000 // size)
+            for part in (None, "bm25", "dense") if one == "hybrid" else (None,):
+                row = row if part is None else {"passages": size, "kind": f"its {part}"}
+                row |= _ask(index, world / "questions.jsonl", count, part, 1)
+                row |= _ask(index, world / "questions.jsonl", count, part, BATCH)
+                rows.append(row)
+                print(json.dumps(row), flush=True)
+    table = Table(*(names := dict.fromkeys(name for row in rows for name in row)))
     for row in rows:
-        table.add_row(
-            *(
-                f"{row.get(name, ''):,.3g}" if isinstance(row.get(name), float) else str(row.get(name, ""))
-                for name in rows[0]
-            )
-        )
+        shown = [row.get(name, "") for name in names]
+        table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in shown))
     Console(width=200).print(table)
 
 
@@ -84,10 +86,14 @@ def _size(path: Path) -> int:
     return sum(file.stat().st_size for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file())
 
 
-def _build(corpus: Path, out: Path, kind: str, options: list[str]) -> dict[str, Any]:
-    command = ["-c", "from flarekit.cli import main; main()", "index", "build", str(corpus), "--kind", kind]
+def _build(corpus: Path, out: Path, kind: str, model: str) -> dict[str, Any]:
+    command = [*PROGRAM, "index", "build", str(corpus), "--kind", kind, "--out", str(out)]
+    if kind in ("dense", "hybrid"):
+        command += ["--model", model]
+    if kind.startswith("bm25s"):
+        command = [__file__, "bm25s", str(corpus), str(out)]
     began = time.perf_counter()
-    process = subprocess.Popen([sys.executable, *command, "--out", str(out), *options], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *command], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"{command} ended with status {status}")
@@ -95,64 +101,113 @@ def _build(corpus: Path, out: Path, kind: str, options: list[str]) -> dict[str, 
     return {"build s": seconds, "index MB": _size(out) / 1e6, "build peak MB": used.ru_maxrss / 1e3}
 
 
-def _ask(index: Path, queries: Path, count: int) -> dict[str, Any]:
-    command = [sys.executable, __file__, "ask", str(index), str(queries), "--count", str(count)]
+@app.command()
+def bm25s(corpus: Path, out: Path) -> None:
+    """Build bm25s' index of a corpus, of flarekit's words and with its parameters."""
+    import bm25s
+
+    splitter = bm25s.tokenization.Tokenizer(lower=False, splitter=words, stopwords=[])
+    texts = [f"{one.title} {one.text}" for one in iter_corpus(corpus)]
+    index = bm25s.BM25(method="bm25+", delta=1, k1=0.9, b=0.4, backend=out.name.removeprefix("bm25s-"))
+    index.index(splitter.tokenize(texts, return_as="tuple", show_progress=False), show_progress=False)
+    index.save(out)
+
+
+class BM25s:
+    """Searches an index of bm25s, whose passages are nothing but their numbers."""
+
+    def __init__(self, folder: Path) -> None:
+        import bm25s
+
+        self.name = folder.name
+        self._index = bm25s.BM25.load(folder, mmap=True)
+
+    async def search(self, query: str, k: int) -> Sequence[Hit]:
+        [hits] = await self.search_many([query], k)
+        return hits
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        threads = 0 if len(queries) == 1 else os.cpu_count()
+        numbers, scores = self._index.retrieve(
+            [words(query) for query in queries], k=k, show_progress=False, n_threads=threads
+        )
+        return [
+            [Hit(Passage(str(n), "", ""), float(s)) for n, s in zip(*pair, strict=True)]
+            for pair in zip(numbers, scores, strict=True)
+        ]
+
+
+def _ask(index: Path, queries: Path, count: int, part: str | None, batch: int) -> dict[str, Any]:
+    command = [sys.executable, __file__, "ask", str(index), str(queries), "--count", str(count), "--batch", str(batch)]
+    command += ["--part", part] if part else []
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found: dict[str, Any] = json.loads(told.splitlines()[-1])
     return found
 
 
 @app.command()
-def ask(index: Path, queries: Path, count: int = 500) -> None:
-    """Ask one index `count` questions: one by one, then 32 at a time."""
-    texts = [json.loads(line)["text"] for line in queries.read_text().splitlines()]
-    print(json.dumps(asyncio.run(_measure(index, [texts[number % len(texts)] for number in range(count)]))))
+def ask(
+    index: Path,
+    queries: Path,
+    count: int = 500,
+    part: Annotated[str | None, typer.Option(help="Of a hybrid index, bm25 or dense alone.")] = None,
+    batch: Annotated[int, typer.Option(help="Questions at a time.")] = 1,
+) -> None:
+    """Ask one index `count` questions, the first 20 of them unmeasured."""
+    texts = [json.loads(line)["text"] for line in queries.read_text().splitlines()[:count]]
+    print(json.dumps(asyncio.run(_measure(index, texts, part, batch))))
 
 
-async def _measure(index: Path, texts: list[str]) -> dict[str, Any]:
+async def _measure(index: Path, texts: list[str], part: str | None, batch: int) -> dict[str, Any]:
     began = time.perf_counter()
-    many: BatchRetriever = open_index(index)
+    retriever: BatchRetriever
+    if part:
+        retriever = IndexRetriever(part, Passages(index), _rankers(index)[part])
+    else:
+        retriever = BM25s(index) if index.name.startswith("bm25s") else open_index(index)
     opened = time.perf_counter() - began
-    for text in texts[:20]:
-        await many.search(text, K)  # pages that nobody has read yet come from the disk
-    seconds = []
-    for text in texts:
-        began = time.perf_counter()
-        await many.search(text, K)
-        seconds.append(time.perf_counter() - began)
-    began = time.perf_counter()
-    for place in range(0, len(texts), BATCH):
-        await many.search_many(texts[place : place + BATCH], K)
-    batched = len(texts) / (time.perf_counter() - began)
+    # Pages that nobody has read yet come from the disk. What an embedder has seen it remembers: none is asked twice.
+    await _timed(retriever, texts[:WARMUP], batch)
+    seconds = await _timed(retriever, asked := texts[WARMUP:], batch)
+    rate = len(asked) / sum(seconds)
+    if batch > 1:
+        return {f"queries/s by {batch}": rate}
     centiles = statistics.quantiles(seconds, n=100)
-    return {
-        "open s": opened,
-        "queries/s": len(texts) / sum(seconds),
-        f"queries/s by {BATCH}": batched,
-        "p50 ms": 1000 * centiles[49],
-        "p99 ms": 1000 * centiles[98],
-        "peak MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
-    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    timed = {"p50 ms": 1000 * centiles[49], "p99 ms": 1000 * centiles[98]}
+    return {"open s": opened, "queries/s": rate, **timed, "peak MB": peak}
+
+
+async def _timed(retriever: BatchRetriever, texts: list[str], batch: int) -> list[float]:
+    seconds = []
+    for place in range(0, len(texts), batch):
+        began = time.perf_counter()
+        await retriever.search_many(texts[place : place + batch], K)
+        seconds.append(time.perf_counter() - began)
+    return seconds
+
+
+def _rankers(index: Path) -> dict[str, Ranker]:
+    """What a hybrid index ranks by: each part alone, and both."""
+    made, passages = index_info(index).made, Passages(index)
+    bm25 = BM25Part(index / "bm25", made["bm25"], passages)
+    dense = DensePart(index / "dense", made["dense"], passages)
+    fused = {"hybrid": HybridRanker([bm25, dense]), "rank fusion": HybridRanker([bm25, dense], fusion="ranks")}
+    return {"bm25": bm25, "dense": dense, **fused}
 
 
 @app.command()
 def recall(
     dataset: Annotated[str, typer.Argument(help="hotpotqa, 2wikimultihopqa or musique.")],
     data: Annotated[Path, typer.Argument(help="The dataset's official file.")],
+    model: Annotated[str, typer.Option(help="What embeds.")] = "all-MiniLM-L6-v2",
     folder: Path = Path("runs/recall"),
 ) -> None:
     """Supporting passages among the best 2, 5 and 10 of a file's pooled passages, by words, meaning and both."""
-    loaded = load_dataset(dataset, data)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_corpus(folder / f"{dataset}.jsonl", loaded.corpus)
-    index = folder / dataset
-    made = build_index(folder / f"{dataset}.jsonl", index, "hybrid").made
+    loaded, index = load_dataset(dataset, data), folder / dataset
+    build_index(loaded.corpus, index, "hybrid", model=model)
     passages = Passages(index)
-    bm25 = BM25Part(index / "bm25", made["bm25"], passages)
-    dense = DensePart(index / "dense", made["dense"], passages)
-    rankers: dict[str, Ranker] = {"bm25": bm25, "dense": dense, "hybrid": HybridRanker([bm25, dense])}
-    rankers["rank fusion"] = HybridRanker([bm25, dense], fusion="ranks")
-    for name, ranker in rankers.items():
+    for name, ranker in _rankers(index).items():
         found = []
         for k in (2, 5, 10):
             ranked = ranker.rank([question.text for question in loaded.questions], k)
@@ -165,47 +220,42 @@ def recall(
 
 @app.command()
 def vectors(
-    sizes: Annotated[list[int], typer.Argument(help="Vectors.")],
-    real: Annotated[
-        int, typer.Option(help="How many of them are embeddings of the built-in world's passages.")
-    ] = 20_000,
-    folder: Path = Path("runs/vectors"),
+    index: Annotated[Path, typer.Argument(help="An index with dense vectors.")],
+    queries: Annotated[Path, typer.Argument(help="The questions of its world.")],
+    count: int = 300,
+    folder: Annotated[Path, typer.Option(help="Where to write the lists.")] = Path("runs/vectors"),
 ) -> None:
-    """The search in dense vectors alone, without embedding the query: every vector against lists of them.
-
-    Embedding a million passages takes hours on two cores: beyond `real` ones, vectors lie between neighbours of these,
-    with noise of .3 of their length.
-    """
+    """The search in an index's dense vectors alone, its queries embedded beforehand: every vector against lists."""
+    made = index_info(index).made["dense"]
+    known: Vectors = np.load(index / "dense" / "vectors.npy", mmap_mode="r")
+    texts = [json.loads(line)["text"] for line in queries.read_text().splitlines()[:count]]
+    rows = _Rows(known, open_embedder(made["embedder"]).embed(texts, query=True))
     folder.mkdir(parents=True, exist_ok=True)
-    known, asked = _embedded(folder, real)
-    for size in sizes:
-        corpus = _extended(known, size)
-        rows = _Rows(corpus, asked)
-        (folder / str(size)).mkdir(exist_ok=True)
-        passages = write_passages(folder / str(size), (Passage(str(n), "", f"row {n}") for n in range(size)))
-        queries = [f"row {number}" for number in range(len(asked))]
-        exact: list[set[int]] = []
-        for flat in (True, False):
+    passages = write_passages(folder, (Passage(str(n), "", f"row {n}") for n in range(len(known))))
+    began = time.perf_counter()
+    made = DensePart.build(folder, passages, embedder=rows, flat_up_to=0)
+    print(f"{made['reason']}; made in {time.perf_counter() - began:.0f} s")
+    asked = [f"row {number}" for number in range(len(texts))]
+    exact: list[set[int]] = []
+    for structure in ("flat", made["structure"]):
+        part = DensePart(folder, made | {"structure": structure}, passages, embedder=rows)
+        part.rank(asked[-WARMUP:], 10)
+        seconds, found = [], []
+        for query in asked:
             began = time.perf_counter()
-            made = DensePart.build(folder / str(size), passages, embedder=rows, flat_up_to=size if flat else 0)
-            built = time.perf_counter() - began
-            part = DensePart(folder / str(size), made, passages, embedder=rows)
-            seconds, found = [], []
-            for query in queries:
-                began = time.perf_counter()
-                [(numbers, _)] = part.rank([query], 10)
-                seconds.append(time.perf_counter() - began)
-                found.append(set(numbers.tolist()))
-            exact = exact or found
-            began = time.perf_counter()
-            for place in range(0, len(queries), BATCH):
-                part.rank(queries[place : place + BATCH], 10)
-            batched = len(queries) / (time.perf_counter() - began)
-            shared = statistics.mean(len(one & other) / 10 for one, other in zip(found, exact, strict=True))
-            centiles = [1000 * one for one in statistics.quantiles(seconds, n=100)]
-            figures = f"recall@10 {shared:.3f}  p50 {centiles[49]:.1f} ms  p99 {centiles[98]:.1f} ms"
-            speed = f"{len(queries) / sum(seconds):.0f} queries/s, {batched:.0f} by {BATCH}"
-            print(f"{size:>9} {made['structure']:8} {figures}  {speed}  built in {built:.0f} s", flush=True)
+            [(numbers, _)] = part.rank([query], 10)
+            seconds.append(time.perf_counter() - began)
+            found.append(set(numbers.tolist()))
+        exact = exact or found
+        began = time.perf_counter()
+        for place in range(0, len(asked), BATCH):
+            part.rank(asked[place : place + BATCH], 10)
+        batched = len(asked) / (time.perf_counter() - began)
+        shared = statistics.mean(len(one & other) / 10 for one, other in zip(found, exact, strict=True))
+        centiles = [1000 * one for one in statistics.quantiles(seconds, n=100)]
+        figures = f"recall@10 {shared:.3f}  p50 {centiles[49]:.1f} ms  p99 {centiles[98]:.1f} ms"
+        speed = f"{len(asked) / sum(seconds):.0f} queries/s, {batched:.0f} by {BATCH}"
+        print(f"{len(known):>9} {structure:8} {figures}  {speed}", flush=True)
 
 
 class _Rows:
@@ -217,45 +267,7 @@ class _Rows:
         self._corpus, self._asked, self.dimension = corpus, asked, corpus.shape[1]
 
     def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
-        return (self._asked if query else self._corpus)[[int(text.split()[-1]) for text in texts]]
-
-
-def _embedded(folder: Path, count: int) -> tuple[Vectors, Vectors]:
-    """Embeddings of so many passages of the built-in world, and of 300 of its questions; kept for the next time."""
-    kept = folder / f"world-{count}.npz"
-    if not kept.exists():
-        embedder = open_embedder()
-        texts = [f"{one.title} {one.text}" for one in iter_passages(count, 0)]
-        corpus = np.concatenate([embedder.embed(texts[at : at + 1000], query=False) for at in range(0, count, 1000)])
-        np.savez(
-            kept, corpus=corpus, asked=embedder.embed([one.text for one in iter_questions(count, 300, 0)], query=True)
-        )
-    with np.load(kept, allow_pickle=False) as arrays:
-        return arrays["corpus"], arrays["asked"]
-
-
-def _extended(known: Vectors, size: int) -> Vectors:
-    """`known`, and as many made ones as are missing to `size`."""
-    if size <= len(known):
-        return known[:size]
-    dice, faiss = np.random.default_rng(0), import_faiss()
-    _, near = faiss.knn(known, known, 21, metric=faiss.METRIC_INNER_PRODUCT)
-    corpus = np.empty((size, known.shape[1]), dtype=np.float32)
-    corpus[: len(known)] = known
-    for at in range(len(known), size, 50_000):
-        count = min(50_000, size - at)
-        first = dice.integers(len(known), size=count)
-        second = near[first, dice.integers(1, 21, size=count)]
-        share = dice.random((count, 1), dtype=np.float32)
-        noise = dice.standard_normal((count, known.shape[1]), dtype=np.float32)
-        made = _unit(share * known[first] + (1 - share) * known[second]) + 0.3 * _unit(noise)
-        corpus[at : at + count] = _unit(made)
-    return corpus
-
-
-def _unit(rows: Vectors) -> Vectors:
-    made: Vectors = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-    return made
+        return np.asarray((self._asked if query else self._corpus)[[int(text.split()[-1]) for text in texts]])
 
 
 if __name__ == "__main__":
