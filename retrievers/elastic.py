@@ -20,6 +20,7 @@ from uuid import uuid4
 
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
+from flarekit.retrievers.batched import Batched
 from flarekit.retrievers.remote import one_line, required, with_defaults
 from flarekit.retrievers.text import STOPWORDS
 
@@ -36,12 +37,13 @@ _BULK, _BULK_BYTES = 1000, 10 << 20
 _TRIES = 5
 
 
-class ElasticRetriever:
+class ElasticRetriever(Batched):
     """Finds passages by their words in an index that the engine at `url` has.
 
     `fields` names the index's fields for "title" and "text" where they are called something else; ids are the engine's
-    own. Scores are the engine's BM25, positive and comparable within one query. `timeout` is in seconds, for one
-    request. Connections are kept open, and are closed with the event loop that they were opened in.
+    own. Scores are the engine's BM25, positive and comparable within one query; ties are in the order of loading.
+    `timeout` is in seconds, for one request. Connections are kept open, and are closed with the event loop that they
+    were opened in.
 
     Searching raises `ConfigError` for `k` below 1, and for an index or a field that is not there; `EngineUnavailable`
     where the engine cannot be reached, is too slow or overloaded; `RequestRejected` where it refuses, such as for wrong
@@ -67,15 +69,8 @@ class ElasticRetriever:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked = False
 
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best of the passages that share a word with the query; ties in the order they were loaded in."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries, by one request."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
+    async def _find(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What is found for each of the queries, by one request."""
         if not queries:
             return []
         lines = [line for query in queries for line in ({}, self._request(query, k))]

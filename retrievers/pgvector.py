@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from flarekit.errors import ConfigError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
-from flarekit.retrievers.ranked import Threaded
+from flarekit.retrievers.batched import Threaded
 from flarekit.retrievers.remote import batches, one_line, required, with_defaults
 from flarekit.retrievers.text import words
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.errors import ConfigError
 from flarekit.retrieval import Hit, Passage
+from flarekit.retrievers.batched import Threaded
 
 Ranking = tuple[NDArray[np.int64], NDArray[np.float32]]
 """Numbers of passages and their scores, shapes (n,) and (n,), best first."""
@@ -22,24 +21,6 @@ class Ranker(Protocol):
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """For each query the `k` best passages or fewer, ties in the corpus's order."""
         ...
-
-
-class Threaded:
-    """A `BatchRetriever` whose search blocks: it runs in a thread, and the event loop goes on meanwhile."""
-
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best passages, best first; `ConfigError` for `k` below 1."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries, in their order."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
-        return await asyncio.to_thread(self._search_many, queries, k)
-
-    def _search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        raise NotImplementedError
 
 
 class IndexRetriever(Threaded):

@@ -17,6 +17,7 @@ import numpy as np
 from flarekit.encoders import first_line, hush, import_encoders
 from flarekit.errors import ConfigError
 from flarekit.retrieval import BatchRetriever, Hit
+from flarekit.retrievers.batched import Batched
 
 DEPTH = 20
 """Passages that are read for a query, unless told otherwise."""
@@ -24,7 +25,7 @@ _LONGEST = 20_000
 """Characters of a query and of a passage that are looked at: no cross-encoder reads further."""
 
 
-class Reranker:
+class Reranker(Batched):
     """The `depth` best passages of a retriever (`k` of them where more are asked for), in a cross-encoder's order.
 
     Scores are the model's own, before any squashing: of any sign, and comparable within one query only. Ties keep the
@@ -45,15 +46,8 @@ class Reranker:
         # for it would otherwise take the threads that other searches block in.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rerank")
 
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best passages, best first; `ConfigError` for `k` below 1, and whatever the retriever raises."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries; once it is cancelled, the model reads for one more at most."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
+    async def _find(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        """What is found for each of the queries; once it is cancelled, the model reads for one more at most."""
         found = await self._retriever.search_many(queries, max(k, self._depth))
         run = asyncio.get_running_loop().run_in_executor
         reads = [run(self._thread, self._reranked, *one) for one in zip(queries, found, strict=True)]

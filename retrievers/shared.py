@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from flarekit.errors import ConfigError
 from flarekit.retrieval import BatchRetriever, Hit
+from flarekit.retrievers.batched import Batched
 
 Found = dict[str, Sequence[Hit]]
 
@@ -27,7 +28,7 @@ class _Batch:
     task: asyncio.Task[Found] = field(init=False)
 
 
-class Shared:
+class Shared(Batched):
     """Asks `retriever` once for all queries that come within one turn of the event loop, or within `wait` seconds.
 
     A query that is under way is not asked again, and the results of the last `size` (query, k) are kept. Each search
@@ -51,15 +52,7 @@ class Shared:
         self._asked: dict[tuple[str, int], _Batch] = {}
         """By query and k, the batch that it is in."""
 
-    async def search(self, query: str, k: int) -> Sequence[Hit]:
-        """The `k` best passages; `ConfigError` for `k` below 1."""
-        [hits] = await self.search_many([query], k)
-        return hits
-
-    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
-        """What `search` finds for each of the queries."""
-        if k < 1:
-            raise ConfigError(f"k must be at least 1, not {k}")
+    async def _find(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
         found = {query: self._kept[query, k] for query in queries if (query, k) in self._kept}
         for query in found:
             self._kept.move_to_end((query, k))
@@ -90,7 +83,7 @@ class Shared:
 
     def _started(self, k: int) -> _Batch:
         batch = self._gathering[k] = _Batch(k)
-        batch.task = asyncio.create_task(self._find(batch))
+        batch.task = asyncio.create_task(self._ask(batch))
         # A waiter of two batches that fails with the first never looks at the second one's error.
         batch.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return batch
@@ -101,7 +94,7 @@ class Shared:
             self._forget(batch)  # at once: nobody may join a search that is being cancelled
             batch.task.cancel()
 
-    async def _find(self, batch: _Batch) -> Found:
+    async def _ask(self, batch: _Batch) -> Found:
         try:
             await asyncio.sleep(self._wait)
             del self._gathering[batch.k]
