@@ -428,6 +428,15 @@ def test_the_pool_of_a_dataset_is_indexed_as_a_run_reads_it(flarekit: Flarekit, 
     assert (refused.status, "load it as hotpotqa" in refused.complaint) == (2, True)
 
 
+def test_where_nobody_watches_progress_is_a_line_now_and_then(
+    flarekit: Flarekit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["flarekit.cli.index"], "_LOGGED", 0)
+    ended = flarekit("index", "build", numbered(tmp_path, 3_000), "--out", tmp_path / "index")
+    done = [line.split()[2] for line in ended.err.splitlines() if line.startswith("passages")]
+    assert done == ["1000/?", "2000/?", "3000/?", "3000/3000", "3000/3000"]
+
+
 def test_a_search_in_json_prints_an_object_a_passage(flarekit: Flarekit, index: Path) -> None:
     hit = asyncio.run(open_index(index).search("Oslo", 1))[0]
     [line] = flarekit("index", "search", index, "Oslo", "--json").out.splitlines()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import Annotated
 
 import orjson
@@ -30,6 +31,8 @@ from flarekit.retrievers.folder import Kind, Manifest
 from flarekit.retrievers.index import Progress as OnProgress
 from flarekit.retrievers.index import build_index, index_info, open_index
 
+_LOGGED = 60
+"""Seconds between two lines of progress where nobody watches a terminal."""
 _SHOWN = 200
 """Characters of a passage that `search` shows a person."""
 
@@ -92,17 +95,22 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def _progress() -> Iterator[OnProgress]:
-    """A bar for the passages and for each part, with passages/s and the time left; on stderr."""
+    """A bar for the passages and for each part, with passages/s and the time left; on stderr, each minute in a log."""
     rate = _Rate(table_column=Column(no_wrap=True))
     columns = (TextColumn("{task.description:8}"), BarColumn(20), MofNCompleteColumn(), rate, TimeRemainingColumn())
     display = Progress(*columns, TextColumn("left"), console=Console(stderr=True))
     tasks: dict[str, TaskID] = {}
+    said = monotonic()
 
     def on_progress(what: str, more: int, total: int | None) -> None:
+        nonlocal said
         display.start()  # not before: an error would follow an empty line
         if what not in tasks:
             tasks[what] = display.add_task(what, total=total)
         display.update(tasks[what], advance=more, total=total)
+        if not display.console.is_terminal and monotonic() - said >= _LOGGED:
+            display.console.print(display.make_tasks_table(display.tasks[-1:]))
+            said = monotonic()
 
     try:
         yield on_progress
