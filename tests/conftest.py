@@ -21,6 +21,7 @@ import pytest
 import stamina
 import structlog
 from hypothesis import settings
+from postgres import postgres
 
 from flarekit.cli import main
 from flarekit.launch import local_server
@@ -109,6 +110,18 @@ def _death(log: list[str]) -> str:
     """The worker's or the engine's own first words of it: what follows are the many requests that it took along."""
     first = next((place for place, line in enumerate(log) if "ERROR" in line and "APIServer" not in line), len(log))
     return "\n".join(line[:300] for line in [*log[first : first + 40], "...", *log[-10:]])
+
+
+@pytest.fixture(scope="session")
+def milvus_lite(tmp_path_factory: pytest.TempPathFactory) -> str:
+    pytest.importorskip("milvus_lite", reason="needs milvus-lite")
+    return str(tmp_path_factory.mktemp("milvus") / "passages.db")
+
+
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    with postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Flarekit
+from elsewhere import CORPUS
+from scripted_opensearch import OpenSearch
 from test_dense import WordVectors, corpus_of
-from test_remote import CORPUS, OpenSearch
 from test_rerank import TEXTS, read_alone, tiny_model
 
 from flarekit.errors import ConfigError, DataError
