@@ -89,7 +89,7 @@ class _Rate(ProgressColumn):
     """Passages a second of late; all in all where it is too short or has ended."""
 
     def render(self, task: Task) -> Text:
-        rate = task.finished_speed or task.speed or task.completed / max(task.elapsed or 0, 1e-6)
+        rate = task.speed or task.completed / max(task.finished_time or task.elapsed or 0, 1e-6)
         return Text(f"{rate:,.0f} passages/s")
 
 
