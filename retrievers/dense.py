@@ -1,26 +1,28 @@
 """Dense retrieval: passages whose vectors point the same way as the query's, found by FAISS.
 
 Up to 20,000 passages every vector is compared with the query. Beyond, the vectors are kept in lists around centroids
-("IVF", Jégou et al., TPAMI 2011), a byte for each number ("SQ8"), and the lists nearest to the query are read. What is
-found so is scored again with the vectors themselves: scores are exact, and passages that tie keep their order.
+("IVF", Jégou et al., TPAMI 2011), four bits for two numbers ("PQ", the same paper, scanned in registers: André et al.,
+VLDB 2015), and the lists nearest to the query are read. The best of what is found so is scored again with the vectors
+themselves: scores are exact, and passages that tie keep their order.
 
-Lists, because they measured better than a graph (HNSW, Malkov and Yashunin, arXiv:1603.09320) on questions, which are
-unlike passages. Over 30,000 passages of the built-in world by all-MiniLM-L6-v2, made more by mixing neighbours with
-each other and with noise, for 300 of its questions, with the milliseconds of one core (median / 99th percentile):
+Questions are unlike passages: their neighbours lie in many lists, and a graph (HNSW, Malkov and Yashunin,
+arXiv:1603.09320) leads past them. Of passages of the built-in world by all-MiniLM-L6-v2, for 300 of its questions, with
+the milliseconds of one core (median / 99th percentile) and the size of what is searched before the vectors:
 
-==========================  =========  =========  =========  ==========================
-structure                   vectors    recall@10  ms         building
-==========================  =========  =========  =========  ==========================
-every vector                10,000     1          1.0 / 1.3
-every vector                100,000    1          14 / 20
-graph, 32 links, ef 256     100,000    .892       .4 / .6    14 s of a core, 181 MB
-graph, 32 links, ef 1,024   100,000    .948       1.5 / 2.3
-256 of 1,264 lists          100,000    .974       .9 / 1.4   10 s of a core, 41 MB
-256 of 4,000 lists          1,000,000  .987       2.4 / 2.9  110 s of a core, 398 MB
-==========================  =========  =========  =========  ==========================
-
-A byte for four numbers ("PQ96") finds as many in the same time. The lists are a quarter then, which saves little beside
-the vectors, and take longer to build.
+=====================================  =========  =========  ===========  ======
+structure                              vectors    recall@10  ms           MB
+=====================================  =========  =========  ===========  ======
+every vector                           100,000    1          5.1 / 7.3
+graph, 32 links, ef 256                100,000    .855       .5 / .8      66
+graph, 32 links, ef 1,024              100,000    .937       1.6 / 2.5    66
+316 of 1,264 lists, 4 bits for two     100,000    .991       .4 / .6      12
+every vector                           1,000,000  1          39 / 50
+256 of 4,000 lists, a byte for one     1,000,000  .913       2.4 / 2.9    400
+512 of 4,000 lists, a byte for one     1,000,000  .958       4.7 / 6.1    400
+1,024 of 4,000 lists, 4 bits for two   1,000,000  .979       3.6 / 4.5    116
+1,024 of 4,000 lists, 4 bits for four  1,000,000  .843       2.0 / 2.2    65
+1,024 of 4,000 lists, a bit (RaBitQ)   1,000,000  .959       4.6 / 5.6    70
+=====================================  =========  =========  ===========  ======
 """
 
 from __future__ import annotations
@@ -50,12 +52,14 @@ Numbers = NDArray[np.int64]
 FLAT_UP_TO = 20_000
 """Passages that are all compared with a query: 3 ms of one core for 384 numbers each."""
 _LISTS = "lists.faiss"
+_FEWEST = 16
+"""Vectors that four bits can be learnt from."""
 _ADDED = 50_000
 """Vectors in memory at a time while lists are filled."""
 _SAMPLED = 40
 """Vectors for each list to find its centroid with; FAISS wants 39 at least."""
-_READ = 256
-"""Lists that are read for a query."""
+_SHARE, _READ = 4, 1_024
+"""Of the lists, one in so many is read for a query, and so many at most."""
 _TIE = 1e-5
 """Scores that are as near as this may be one score: the digits behind it depend on how FAISS adds up."""
 _SAME = 0.99
@@ -83,7 +87,7 @@ class DensePart:
 
         Vectors go to disk as they come, and a build goes on with those that one which was stopped has left there. In
         memory are a few thousand of them, the sample that centroids are found with (40 a list: 250 MB for a million
-        passages of 384 numbers) and the lists (a byte a number).
+        passages of 384 numbers) and the lists (a twelfth of the vectors).
         """
         import_faiss()  # before hours of embedding
         vectors = write_vectors(folder, passages, embedder, on_progress)
@@ -105,7 +109,7 @@ class DensePart:
         self._structure: _Structure
         if made["structure"] == "flat":
             self._structure = _Flat(self._vectors)
-        elif made["structure"] == "ivf-sq8":
+        elif made["structure"].startswith("ivf-"):  # FAISS knows the rest by itself
             self._structure = _Lists(folder / _LISTS, int(made["nprobe"]))
         else:
             raise DataError(f"{folder}: vectors in a structure {made['structure']!r}, which this version cannot search")
@@ -116,8 +120,7 @@ class DensePart:
         if not (asked := [place for place, query in enumerate(queries) if words(query)]):
             return rankings
         vectors = self._embedder.embed([queries[place] for place in asked], query=True)
-        # A few more than k, since compressed vectors rank a little differently.
-        found = self._structure.search(vectors, min(2 * k + 10, len(self._vectors)))
+        found = self._structure.search(vectors, min(self._structure.depth(k), len(self._vectors)))
         for place, vector, numbers in zip(asked, vectors, found, strict=True):
             rankings[place] = self._best(vector, numbers, k)
         return rankings
@@ -151,6 +154,10 @@ class DensePart:
 class _Structure(Protocol):
     """Finds vectors that are near."""
 
+    def depth(self, k: int) -> int:
+        """How many to ask for, so that the `k` best are most likely among them."""
+        ...
+
     def search(self, vectors: Vectors, depth: int) -> NDArray[np.int64]:
         """For each vector the numbers of `depth` near ones, or -1 in place of those that were not found."""
         ...
@@ -161,6 +168,9 @@ class _Flat:
 
     def __init__(self, vectors: Vectors) -> None:
         self._vectors, self._faiss = vectors, import_faiss()
+
+    def depth(self, k: int) -> int:
+        return 2 * k + 10  # some, so that ties are seen
 
     def search(self, vectors: Vectors, depth: int) -> NDArray[np.int64]:
         with _one_thread(self._faiss):
@@ -178,6 +188,9 @@ class _Lists:
         except RuntimeError as error:
             raise DataError(f"{path}: FAISS cannot read it; build the index again") from error
         self._index.nprobe = read
+
+    def depth(self, k: int) -> int:
+        return 10 * k + 50  # four bits rank them roughly: at k = 10, 30 would hold .897 of the ten and not .979
 
     def search(self, vectors: Vectors, depth: int) -> NDArray[np.int64]:
         # One by one: among 20 and more, the choice of lists would be rounded differently. FAISS lets go of the GIL.
@@ -217,17 +230,17 @@ def import_faiss() -> Any:
 def _write_structure(folder: Path, vectors: Vectors, flat_up_to: int) -> dict[str, Any]:
     """Write what finds the vectors, if more than they are needed; what was chosen, and why."""
     count = len(vectors)
-    if count <= flat_up_to:
+    if count <= flat_up_to or count < _FEWEST:
         (folder / _LISTS).unlink(missing_ok=True)  # of a build that was stopped
-        reason = f"every vector can be compared: {count:,} passages are at most {flat_up_to:,}"
+        reason = f"every vector can be compared: {count:,} passages are at most {max(flat_up_to, _FEWEST):,}"
         return {"structure": "flat", "reason": reason}
     lists = _write_lists(folder / _LISTS, vectors)
-    read = min(_READ, lists)
+    read = min(_READ, math.ceil(lists / _SHARE))
     reason = (
         f"{count:,} passages are more than {flat_up_to:,}: {read} of {lists} lists are read, "
         "and what they give is scored again with the vectors themselves"
     )
-    return {"structure": "ivf-sq8", "reason": reason, "lists": lists, "nprobe": read}
+    return {"structure": "ivf-pq", "reason": reason, "lists": lists, "nprobe": read}
 
 
 def _write_lists(path: Path, vectors: Vectors) -> int:
@@ -235,7 +248,8 @@ def _write_lists(path: Path, vectors: Vectors) -> int:
     faiss = import_faiss()
     count, dimension = len(vectors), vectors.shape[1]
     lists = max(1, min(4 * math.isqrt(count), count // _SAMPLED))
-    index = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    codes = dimension if dimension % 2 else dimension // 2
+    index = faiss.index_factory(dimension, f"IVF{lists},PQ{codes}x4fs", faiss.METRIC_INNER_PRODUCT)
     index.cp.niter = 10
     sample = np.random.default_rng(0).choice(count, min(count, _SAMPLED * lists), replace=False)
     index.train(vectors[np.sort(sample)])

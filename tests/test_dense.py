@@ -197,6 +197,17 @@ def test_lists_find_nearly_all_of_the_ten_best_and_score_them_exactly(
     assert np.mean(shares) >= 0.95
 
 
+@pytest.mark.parametrize("dimension", [1, 2, 33, 2_048])
+def test_vectors_may_have_any_number_of_dimensions(tmp_path: Path, dimension: int) -> None:
+    table = normalized(np.random.default_rng(0).normal(size=(200, dimension)))
+    texts, embedder = [str(number) for number in range(200)], Points(table)
+    passages, made = build(tmp_path, texts, embedder, flat_up_to=0)
+    part = DensePart(tmp_path, made, passages, embedder=embedder)
+    for number in range(0, 200, 20):
+        [(_, scores)] = part.rank([str(number)], 3)
+        np.testing.assert_allclose(scores[0], 1, atol=1e-5)
+
+
 def test_fewer_lists_find_fewer(many: tuple[Path, Passages, dict[str, Any], Points]) -> None:
     folder, passages, made, embedder = many
     queries = [str(number) for number in range(0, 4_000, 40)]
@@ -227,8 +238,8 @@ def test_what_was_made_says_which_structure_and_why(
         "reason": "every vector can be compared: 8 passages are at most 20,000",
     }
     lists = many[2]
-    assert (lists["structure"], lists["lists"]) == ("ivf-sq8", 100)
-    assert "4,000 passages are more than 3,999: 100 of 100 lists are read" in lists["reason"]
+    assert (lists["structure"], lists["lists"]) == ("ivf-pq", 100)
+    assert "4,000 passages are more than 3,999: 25 of 100 lists are read" in lists["reason"]
 
 
 def test_progress_adds_up_to_the_passages(tmp_path: Path) -> None:
