@@ -1,4 +1,4 @@
-"""What retrieval costs at scale and what it finds: `python benchmarks/retrieval.py scale|ask|recall|vectors --help`.
+"""What retrieval costs at scale, and what it finds: `python benchmarks/retrieval.py --help`.
 
 `scale` makes the built-in world at several sizes, builds an index of each kind in a process of its own (time, size on
 disk, peak memory), and asks it in others (`ask`): queries a second alone and 32 at a time, and how long single ones
@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import altair as alt
 import numpy as np
 import typer
 from numpy.typing import NDArray
@@ -200,6 +201,30 @@ def _rankers(index: Path) -> dict[str, Ranker]:
     dense = DensePart(index / "dense", made["dense"], passages)
     fused = {"hybrid": HybridRanker([bm25, dense]), "rank fusion": HybridRanker([bm25, dense], fusion="ranks")}
     return {"bm25": bm25, "dense": dense, **fused}
+
+
+@app.command()
+def draw(
+    told: Annotated[Path, typer.Argument(help="What `scale` has printed.")], out: Path = Path("docs/retrieval.svg")
+) -> None:
+    """Draw how long a single question takes by the number of passages: the median, and up to the 99th percentile."""
+    names = {
+        "rank-bm25": "rank-bm25", "bm25s-numpy": "bm25s, numpy", "bm25s-numba": "bm25s, numba", "bm25": "flarekit bm25",
+        "its dense": "flarekit dense, with embedding", "hybrid": "flarekit hybrid, with embedding",
+    }  # fmt: skip
+    rows = [json.loads(line) for line in told.read_text().splitlines() if line.startswith("{")]
+    shown = [row | {"shown": names[row["kind"]]} for row in rows if row["kind"] in names]
+    values = [{name.replace(" ", "_"): value for name, value in row.items()} for row in shown]
+    milliseconds = alt.Axis(title="Milliseconds for one question", values=[0.1, 1, 10, 100, 1000], format="~g")
+    base = alt.Chart(alt.InlineData(values=values)).encode(
+        x=alt.X("passages:O", title="Passages", axis=alt.Axis(format=",d", labelAngle=0)),
+        xOffset=alt.XOffset("shown:N", sort=list(names.values())),
+        y=alt.Y("p50_ms:Q", scale=alt.Scale(type="log", domain=[0.02, 3000]), axis=milliseconds),
+        color=alt.Color("shown:N", title=None, sort=list(names.values()), scale=alt.Scale(scheme="tableau10")),
+    )
+    spread = base.mark_rule(strokeWidth=5, opacity=0.5).encode(y2="p99_ms:Q")
+    chart = (spread + base.mark_point(filled=True, size=70, opacity=1)).properties(width=520, height=300)
+    chart.configure_legend(orient="bottom", columns=3).save(str(out))
 
 
 @app.command()
