@@ -71,8 +71,11 @@ class Group:
 
     @property
     def models(self) -> str:
-        """The engines' models, for a heading."""
-        return f"{self.weak} + {self.strong}" if self.strong else self.weak
+        """What answered, for a heading: the engines' models, and what was searched where that was chosen."""
+        settings = self.runs[0].manifest.settings if self.runs else {}
+        corpus, retriever = settings.get("corpus"), settings.get("retriever", "bm25")
+        models = f"{self.weak} + {self.strong}" if self.strong else self.weak
+        return models + (f" over {corpus}" if corpus else "") + (f" ({retriever})" if retriever != "bm25" else "")
 
 
 @dataclass(frozen=True, slots=True)

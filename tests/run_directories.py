@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ def write_run(
     dataset: str = "hotpotqa",
     weak: str = "tiny",
     strong: str | None = None,
+    settings: Mapping[str, str | None] | None = None,
 ) -> Path:
     """A run directory at `path`."""
     (path / "traces").mkdir(parents=True)
@@ -66,6 +67,7 @@ def write_run(
             "weak": {"url": "http://localhost:8000", "model": weak},
             "strong": {"url": "http://localhost:8001", "model": strong} if strong else None,
         },
+        "settings": settings or {},
         "versions": {"flarekit": "0.1.0"},
         "created": "2026-01-01T00:00:00Z",
     }

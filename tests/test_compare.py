@@ -109,6 +109,22 @@ def test_unfinished_arms_are_compared_on_the_questions_that_both_finished(tmp_pa
     assert "different numbers of questions (2 to 4)" in unequal(rows)
 
 
+def test_what_was_searched_tells_groups_apart_where_it_was_chosen(tmp_path: Path) -> None:
+    searched: list[dict[str, str | None]] = [
+        {"corpus": None, "retriever": "bm25"},
+        {"corpus": None, "retriever": "bm25:k1=1.2"},
+        {"corpus": "passages", "retriever": "hybrid"},
+        {"corpus": "words", "retriever": "bm25"},
+    ]
+    runs = [write_run(tmp_path / str(n), QUESTIONS, [rag("a")], settings=one) for n, one in enumerate(searched)]
+    assert [group.models for group in load_runs(runs)] == [
+        "tiny",
+        "tiny (bm25:k1=1.2)",
+        "tiny over passages (hybrid)",
+        "tiny over words",
+    ]
+
+
 def test_runs_of_one_dataset_and_engine_are_merged_and_others_kept_apart(tmp_path: Path) -> None:
     first = write_run(tmp_path / "1", QUESTIONS, [closed_book("a"), closed_book("b")])
     second = write_run(tmp_path / "2", QUESTIONS, [closed_book("c"), rag("a")], strong="big")
