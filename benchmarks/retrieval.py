@@ -28,6 +28,7 @@ from rich.table import Table
 
 from flarekit.cli.world import write_world
 from flarekit.encoders import Vectors
+from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Dataset
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import supporting_recall
@@ -276,6 +277,28 @@ def _recalls(ranker: Ranker, loaded: Dataset, index: Path) -> Recalls:
 
 def _shown(found: Recalls) -> str:
     return " / ".join(f"{value:.3f}" for value in found.mean(axis=0))
+
+
+@app.command()
+def answers(
+    runs: Annotated[list[Path], typer.Argument(help="Runs over several indexes; the first is the base.")],
+) -> None:
+    """What another index changes in the F1 of answers and in supporting recall, paired by question."""
+    base, *others = (load_runs([run])[0] for run in runs)
+    for group in others:
+        for policy, arm in group.arms.items():
+            pairs = [
+                (arm.results[one], known) for one, known in base.arms[policy].results.items() if one in arm.results
+            ]
+            f1 = paired_difference([ours.f1 for ours, _ in pairs], [theirs.f1 for _, theirs in pairs])
+            found = paired_difference(
+                [ours.recall or 0 for ours, _ in pairs], [theirs.recall or 0 for _, theirs in pairs]
+            )
+            told = (
+                f"{name} {one.estimate:+.3f} ({one.low:+.3f} to {one.high:+.3f})"
+                for name, one in (("F1", f1), ("recall", found))
+            )
+            print(f"{group.models}  {policy:14} n = {len(pairs)}  {'  '.join(told)}")
 
 
 @app.command()
