@@ -75,7 +75,8 @@ class SentenceEmbedder:
     """A model of sentence-transformers, on the CPU.
 
     all-MiniLM-L6-v2 takes 11 ms of one core for a question (16 ms at the 99th percentile), more than the search itself,
-    and 12 ms for each of many passages of 27 words. A question that was asked before is remembered.
+    and 12 ms for each of many passages of 27 words; in bfloat16, where the CPU computes in it, 6 ms (10 ms) and 4 ms. A
+    question that was asked before is remembered.
     """
 
     def __init__(

@@ -123,6 +123,18 @@ def test_json_in_the_page_cannot_end_its_element() -> None:
     assert json.loads(text) == {"text": "</script><!-- \u2028"}
 
 
+def test_one_dataset_over_several_indexes_is_named_once_and_its_sections_by_what_was_searched(tmp_path: Path) -> None:
+    asked = questions(2)
+    answered = [made for question in asked for made in traces(question)]
+    runs = [write_run(tmp_path / one, asked, answered, settings={"corpus": one}) for one in ("words", "meaning")]
+    text = write_report(load_runs(runs), tmp_path / "report").read_text(encoding="utf-8")
+    assert re.findall("<h1>(.*)</h1>", text) == ["hotpotqa"]
+    assert re.findall('<a href="#group-[01]">(.*)</a>', text) == [
+        "hotpotqa · tiny over words",
+        "hotpotqa · tiny over meaning",
+    ]
+
+
 def test_the_page_names_no_address_to_load_from(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     assert "default-src 'none'" in text
