@@ -105,7 +105,7 @@ class DensePart:
         """
         self._vectors: Vectors = np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False))
         self._embedder = embedder or open_embedder(made["embedder"])
-        self._refuse_other_embedder(passages[0])
+        self._refuse_other_embedder(passages)
         self._structure: _Structure
         if made["structure"] == "flat":
             self._structure = _Flat(self._vectors)
@@ -115,7 +115,10 @@ class DensePart:
             raise DataError(f"{folder}: vectors in a structure {made['structure']!r}, which this version cannot search")
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
-        """For each query the `k` passages of the highest cosine; none for a query of stopwords, or without any word."""
+        """For each query the `k` passages of the highest cosine, of those that have a text.
+
+        None for a query of stopwords, or without any word.
+        """
         rankings: list[Ranking] = [(np.empty(0, np.int64), np.empty(0, np.float32))] * len(queries)
         if not (asked := [place for place, query in enumerate(queries) if words(query)]):
             return rankings
@@ -131,20 +134,25 @@ class DensePart:
             numbers = np.sort(numbers[numbers >= 0])  # FAISS fills up with -1
             # Row by row, and not as a product of matrices, whose last digits depend on the number of rows.
             scores = (self._vectors[numbers] * vector).sum(axis=1)
+            worst = scores.min()
+            scores[scores == 0] = -np.inf  # a passage without any text has the vector zero
             order = np.argsort(-scores, kind="stable")[:k]
             wanted = min(2 * len(numbers), len(self._vectors))
-            if len(order) < k or wanted == len(numbers) or scores.min() < scores[order[-1]] - _TIE:
-                return numbers[order], scores[order]
+            if len(order) < k or wanted == len(numbers) or worst < scores[order[-1]] - _TIE:
+                break
             [more] = self._structure.search(vector[np.newaxis], wanted)
             if np.count_nonzero(more >= 0) <= len(numbers):
-                return numbers[order], scores[order]
+                break
             numbers = more
+        order = order[np.isfinite(scores[order])]
+        return numbers[order], scores[order]
 
-    def _refuse_other_embedder(self, first: Passage) -> None:
+    def _refuse_other_embedder(self, passages: Sequence[Passage]) -> None:
+        number, first = next(((n, one) for n, one in enumerate(passages) if embedded(one)), (0, passages[0]))
         [vector] = self._embedder.embed([embedded(first)], query=False)
         if len(vector) != self._vectors.shape[1]:
             what = f"gives vectors of {len(vector)} numbers, and the index has {self._vectors.shape[1]}"
-        elif float(vector @ self._vectors[0]) < _SAME:
+        elif embedded(first) and float(vector @ self._vectors[number]) < _SAME:
             what = f"gives another vector for the passage {first.id!r} than when the index was built"
         else:
             return

@@ -32,7 +32,10 @@ def embedded(passage: Passage) -> str:
 def write_vectors(
     folder: Path, passages: Sequence[Passage], embedder: Embedder, on_progress: Callable[[int], None]
 ) -> Vectors:
-    """The vectors of all passages in their order, shape (passages, dimension), mapped from the file."""
+    """The vectors of all passages in their order, shape (passages, dimension), mapped from the file.
+
+    That of a passage without any text is zero, which is near to nothing.
+    """
     rows = _rows(folder / ROWS, (len(passages), embedder.dimension))
     notes = folder / _DONE
     done = set(notes.read_text().split()) if notes.exists() else set()
@@ -42,6 +45,7 @@ def write_vectors(
             batch = rows[begin : begin + len(texts)]
             if not done or _digest(embedder.name, texts, batch) not in done:
                 batch[:] = embedder.embed(texts, query=False)
+                batch[[not text for text in texts]] = 0
                 file.write(f"{_digest(embedder.name, texts, batch)}\n")
                 file.flush()
             on_progress(len(texts))

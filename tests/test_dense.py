@@ -94,8 +94,8 @@ def test_few_passages_are_ranked_by_their_cosines_and_ties_keep_the_corpus_order
     [(numbers, scores)] = opened(tmp_path_factory.mktemp("flat"), texts).rank([query], k)
     embedder = WordVectors()
     cosines = (embedder.embed(texts, query=False) * embedder.embed([query], query=True)).sum(axis=1)
-    best = np.argsort(-cosines, kind="stable")[:k]
-    assert numbers.tolist() == best.tolist()
+    best = [number for number in np.argsort(-cosines, kind="stable").tolist() if texts[number]][:k]
+    assert numbers.tolist() == best
     np.testing.assert_allclose(scores, cosines[best], rtol=0, atol=1e-6)
     assert (str(numbers.dtype), str(scores.dtype)) == ("int64", "float32")
 
@@ -143,6 +143,18 @@ def test_of_many_passages_that_tie_the_first_are_found(tmp_path: Path, flat_up_t
 def test_more_than_there_are_gives_all_that_there_are(tmp_path: Path, flat_up_to: int) -> None:
     [(numbers, _)] = opened(tmp_path, VOCABULARY * 8, flat_up_to=flat_up_to).rank(["oslo"], 1_000)
     assert sorted(numbers.tolist()) == list(range(64))
+
+
+@pytest.mark.parametrize("flat_up_to", [1_000, 0])
+def test_a_passage_without_text_is_never_found(tmp_path: Path, flat_up_to: int) -> None:
+    part = opened(tmp_path, ["", *VOCABULARY * 8, "", ""], flat_up_to=flat_up_to)
+    [(numbers, scores)] = part.rank(["oslo"], 1_000)
+    assert sorted(numbers.tolist()) == list(range(1, 65))
+    assert (np.diff(scores) <= 0).all()
+
+
+def test_an_index_of_nothing_but_passages_without_text_finds_nothing(tmp_path: Path) -> None:
+    assert plain(opened(tmp_path, ["", ""]).rank(["oslo"], 3)) == [([], [])]
 
 
 @pytest.mark.parametrize("query", ["", " \n", "?!", "Who was it?"])
