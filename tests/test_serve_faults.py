@@ -366,7 +366,10 @@ def test_a_client_that_leaves_during_a_look_up_ends_it(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("model", ["watched", "weak"])
 def test_a_slow_reader_holds_its_engine_back(model: str, chosen: dict[str, Any]) -> None:
-    """The engine would say 40 MB; while nobody reads, it gets rid of no more than the buffers between hold."""
+    """The engine would say 200 MB; while nobody reads, it gets rid of no more than the buffers between hold.
+
+    The system's own, on both ways, may grow to some 40 MB.
+    """
     sent = 0
     line = event({"choices": [{"index": 0, "text": "x" * 4000, "finish_reason": None, "token_ids": [1]}]})
     told = saying(("y" * 2000 + ". ") * 4)
@@ -374,7 +377,7 @@ def test_a_slow_reader_holds_its_engine_back(model: str, chosen: dict[str, Any])
     def endless(body: Body) -> Iterator[bytes]:
         nonlocal sent
         parts = [line] if model == "weak" else list(told({**body, "max_tokens": 10**6}))[:-1]
-        for _ in range(10_000 if model == "weak" else 40):
+        for _ in range(50_000 if model == "weak" else 200):
             for part in parts:
                 yield part
                 sent += len(part)
@@ -389,7 +392,7 @@ def test_a_slow_reader_holds_its_engine_back(model: str, chosen: dict[str, Any])
             while sent != before:  # until the engine stands still
                 before = sent
                 time.sleep(0.7)
-            assert sent < 16_000_000
+            assert sent < 80_000_000
         until(lambda: "flarekit_running_requests 0.0" in httpx.get(f"{url}/metrics").text)
 
 
