@@ -28,9 +28,10 @@ from flarekit.eval.dataset import Dataset, Question
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
 from flarekit.eval.rundir import RunDirectory
-from flarekit.eval.source import Source, json_lines, open_source
+from flarekit.eval.source import Source, open_source
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts import Prompt
+from flarekit.retrievers.index import json_lines
 from flarekit.session import Session
 from flarekit.trace import Trace
 from flarekit.vllm import VLLMEngine

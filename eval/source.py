@@ -11,7 +11,8 @@ from typing import Any
 from flarekit.retrieval import Passage, Retriever
 from flarekit.retrievers import make_retriever, open_index, read_corpus
 from flarekit.retrievers.described import described_index
-from flarekit.retrievers.folder import MANIFEST, read_manifest
+from flarekit.retrievers.folder import read_manifest
+from flarekit.retrievers.index import json_lines
 from flarekit.retrievers.shared import Shared
 
 
@@ -46,11 +47,3 @@ def open_source(corpus: Path | None, pool: Sequence[Passage], retriever: str) ->
         return Source(shared, None, known_by)
     index = read_manifest(folder)
     return Source(shared, index.passages, (*known_by, index.digest), index.model_dump(exclude={"files"}))
-
-
-def json_lines(corpus: Path) -> Path | None:
-    """The file whose passages are read into memory; None for an index and for a YAML file."""
-    if corpus.is_dir():
-        inside = corpus / "corpus.jsonl"
-        return inside if inside.exists() and not (corpus / MANIFEST).exists() else None
-    return None if corpus.suffix in (".yaml", ".yml") else corpus

@@ -11,7 +11,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,20 +98,25 @@ def hush() -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> AbstractContextManager[None]:
     """Let torch compute in this thread alone.
 
     A short text gives several threads little to share, and where other work wants the cores they wait for one another:
     on two busy cores, one query took all-MiniLM-L6-v2 18 ms in one thread and 600 ms in two (medians).
     """
     torch = import_encoders("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    return limited_to_one(torch.get_num_threads, torch.set_num_threads)
+
+
+@contextmanager
+def limited_to_one(threads: Callable[[], int], limit: Callable[[int], object]) -> Iterator[None]:
+    """Let a library compute in this thread alone, and in as many as before afterwards."""
+    before = threads()
+    limit(1)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        limit(before)
 
 
 def first_line(error: Exception) -> str:

@@ -30,16 +30,16 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.encoders import Vectors
+from flarekit.encoders import Vectors, limited_to_one
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Passage
 from flarekit.retrievers.embed import Embedder, open_embedder
@@ -213,18 +213,12 @@ class _Lists:
         return np.asarray(numbers, dtype=np.int64)
 
 
-@contextmanager
-def _one_thread(faiss: Any) -> Iterator[None]:
+def _one_thread(faiss: Any) -> AbstractContextManager[None]:
     """Let FAISS compute in this thread alone; others, such as one that builds an index, keep theirs.
 
     Its threads wait for one another by spinning: where other work wants the cores, a search of 1 ms takes 16.
     """
-    before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
-    try:
-        yield
-    finally:
-        faiss.omp_set_num_threads(before)
+    return limited_to_one(faiss.omp_get_max_threads, faiss.omp_set_num_threads)
 
 
 def import_faiss() -> Any:

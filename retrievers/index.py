@@ -27,6 +27,7 @@ PARTS: Mapping[Kind, tuple[str, ...]] = {"bm25": ("bm25",), "dense": ("dense",),
 Progress = Callable[[str, int, int | None], None]
 """Told what is being made, of how many more passages it is done, and of how many it will be (None: not known yet)."""
 
+_YAML = (".yaml", ".yml")
 _LONG = "dense"
 """The part that takes so long to build that what is done of it is kept."""
 _REPORTED = 1_000
@@ -71,15 +72,21 @@ def open_index(path: Path) -> BatchRetriever:
     index that is not whole or of another version, and for a path that is neither index nor corpus; `ConfigError` for a
     YAML file with a setting that does not apply.
     """
-    if path.suffix in (".yaml", ".yml"):
+    if path.suffix in _YAML:
         from flarekit.retrievers.described import open_described
 
         return open_described(path)
-    if (path / MANIFEST).exists():
+    if (lines := json_lines(path)) is None:
         return open_folder(path)
-    if path.is_dir() and not (path / "corpus.jsonl").exists():
-        read_manifest(path)  # says that it is none
-    return BM25Retriever(read_corpus(path / "corpus.jsonl" if path.is_dir() else path))
+    return BM25Retriever(read_corpus(lines))
+
+
+def json_lines(path: Path) -> Path | None:
+    """The file whose passages `open_index` reads into memory; None for an index, no index at all, and a YAML file."""
+    if path.is_dir():
+        inside = path / "corpus.jsonl"
+        return inside if inside.exists() and not (path / MANIFEST).exists() else None
+    return None if path.suffix in _YAML else path
 
 
 def index_info(path: Path) -> Manifest:
