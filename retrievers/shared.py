@@ -10,12 +10,16 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from sys import getsizeof
 
-from flarekit.errors import ConfigError
+from flarekit.errors import ConfigError, EngineUnavailable
 from flarekit.retrieval import BatchRetriever, Hit
 from flarekit.retrievers.batched import Batched
 
-Found = dict[str, Sequence[Hit]]
+Found = dict[str, Sequence[Hit] | Exception]
+"""By query, what was found, or why nothing could be looked for."""
+_ALONE = 16
+"""Queries of a batch that failed that are asked alone at the same time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -31,22 +35,27 @@ class _Batch:
 class Shared(Batched):
     """Asks `retriever` once for all queries that come within one turn of the event loop, or within `wait` seconds.
 
-    A query that is under way is not asked again, and the results of the last `size` (query, k) are kept. Each search
-    gets what `retriever` alone would have found, or its error, which is not kept. One that is cancelled leaves the
-    others' results alone; once nobody waits any more, the search below is cancelled too. It serves one event loop at a
-    time. `ConfigError` for a negative `size` or `wait`.
+    A query that is under way is not asked again, and the results of the last `size` (query, k) are kept, as long as
+    they and their queries take no more than `memory` bytes. Each search gets what `retriever` alone would have found,
+    or its own error, which is not kept: a batch that fails is taken apart until those are found that fail alone. One
+    that is cancelled leaves the others' results alone; once nobody waits any more, the search below is cancelled too.
+    It serves one event loop at a time. `ConfigError` for a negative `size`, `memory` or `wait`.
     """
 
-    def __init__(self, retriever: BatchRetriever, *, size: int = 1024, wait: float = 0.0) -> None:
-        if size < 0 or wait < 0:
-            raise ConfigError(f"a shared retriever needs size >= 0 and wait >= 0, not size={size} and wait={wait}")
+    def __init__(
+        self, retriever: BatchRetriever, *, size: int = 1024, memory: int = 64 << 20, wait: float = 0.0
+    ) -> None:
+        if size < 0 or memory < 0 or wait < 0:
+            given = f"size={size}, memory={memory} and wait={wait}"
+            raise ConfigError(f"a shared retriever needs size, memory and wait of 0 or more, not {given}")
         self.name = retriever.name
         self.hits = 0
         """Queries that the retriever was spared: kept from before, or under way already."""
         self.misses = 0
         """Queries that the retriever was asked."""
-        self._retriever, self._size, self._wait = retriever, size, wait
+        self._retriever, self._size, self._memory, self._wait = retriever, size, memory, wait
         self._kept: OrderedDict[tuple[str, int], Sequence[Hit]] = OrderedDict()
+        self._bytes = 0
         self._gathering: dict[int, _Batch] = {}
         """By k, the batch that still takes queries."""
         self._asked: dict[tuple[str, int], _Batch] = {}
@@ -63,7 +72,10 @@ class Shared(Batched):
             for query, batch in batches.items():
                 # Unlike awaiting the task itself, this does not cancel it when the waiter is cancelled.
                 await asyncio.wait([batch.task])
-                found[query] = batch.task.result()[query]
+                result = batch.task.result()[query]
+                if isinstance(result, Exception):
+                    raise result
+                found[query] = result
         finally:
             for batch in batches.values():
                 self._leave(batch)
@@ -98,13 +110,32 @@ class Shared(Batched):
         try:
             await asyncio.sleep(self._wait)
             del self._gathering[batch.k]
-            results = await self._retriever.search_many(batch.queries, batch.k)
-            found = dict(zip(batch.queries, map(tuple, results), strict=True))
+            found = await self._found(batch.queries, batch.k)
             for query, hits in found.items():
-                self._keep((query, batch.k), hits)
-            return dict(found)
+                if not isinstance(hits, Exception):
+                    self._keep((query, batch.k), hits)
+            return found
         finally:
             self._forget(batch)
+
+    async def _found(self, queries: Sequence[str], k: int) -> Found:
+        """What each of the queries finds, or its error, by as few searches as that takes."""
+        try:
+            results = await self._retriever.search_many(queries, k)
+            return dict(zip(queries, map(tuple, results), strict=True))
+        except Exception as error:  # whatever a retriever may raise: it is for those who asked
+            if len(queries) == 1:
+                return {queries[0]: error}
+            # One that is away answers nobody: halves of halves would wait for its time-out again and again.
+            size = 1 if isinstance(error, EngineUnavailable) else -(-len(queries) // 2)
+        parts = [queries[begin : begin + size] for begin in range(0, len(queries), size)]
+        free = asyncio.Semaphore(_ALONE)
+
+        async def part(some: Sequence[str]) -> Found:
+            async with free:
+                return await self._found(some, k)
+
+        return {query: hits for found in await asyncio.gather(*map(part, parts)) for query, hits in found.items()}
 
     def _forget(self, batch: _Batch) -> None:
         if self._gathering.get(batch.k) is batch:
@@ -115,5 +146,13 @@ class Shared(Batched):
 
     def _keep(self, key: tuple[str, int], hits: Sequence[Hit]) -> None:
         self._kept[key] = hits
-        if len(self._kept) > self._size:
-            self._kept.popitem(last=False)
+        self._bytes += _size(key[0], hits)
+        while len(self._kept) > self._size or self._bytes > self._memory:
+            (query, _), forgotten = self._kept.popitem(last=False)
+            self._bytes -= _size(query, forgotten)
+
+
+def _size(query: str, hits: Sequence[Hit]) -> int:
+    """Bytes of a query and the texts that it found; passages that several results share count in each."""
+    passages = [hit.passage for hit in hits]
+    return getsizeof(query) + sum(getsizeof(one.id) + getsizeof(one.title) + getsizeof(one.text) for one in passages)

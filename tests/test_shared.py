@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flarekit.errors import ConfigError, EngineUnavailable
+from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
 from flarekit.retrievers import BM25Retriever
-from flarekit.retrievers.shared import Shared
+from flarekit.retrievers.shared import Shared, _size
 
 CORPUS = [Passage(str(number), f"Town {number}", f"river {number % 3} land {number % 2}") for number in range(12)]
 BM25 = BM25Retriever(CORPUS)
@@ -162,6 +162,67 @@ async def test_an_error_reaches_all_who_wait_and_is_not_kept() -> None:
     assert [type(error) for error in errors] == [EngineUnavailable] * 3
     below.broken = False
     assert list(await shared.search("river 1", 2)) == BM25._search("river 1", 2)
+
+
+class Refusing(Slow):
+    """Refuses a batch that holds a query with "poison", as engines refuse a request for one part of it."""
+
+    def __init__(self, error: type[Exception] = RequestRejected) -> None:
+        super().__init__()
+        self._error = error
+
+    async def search_many(self, queries: Sequence[str], k: int) -> Sequence[Sequence[Hit]]:
+        found = await super().search_many(queries, k)
+        if poisoned := [query for query in queries if "poison" in query]:
+            raise self._error(f"cannot search for {poisoned[0]}")
+        return found
+
+
+@pytest.mark.parametrize("error", [RequestRejected, EngineUnavailable, DataError, ZeroDivisionError])
+async def test_a_query_that_is_refused_takes_no_other_along(error: type[Exception]) -> None:
+    below = Refusing(error)
+    shared = Shared(below)
+    queries = [f"river {number}" for number in range(80)] + ["poison 1", "poison 2"]
+    found = await asyncio.gather(*(shared.search(query, 2) for query in queries), return_exceptions=True)
+    assert [list(hits) for hits in found[:80] if not isinstance(hits, BaseException)] == alone(queries[:80], 2)
+    assert [str(hits) for hits in found[80:]] == ["cannot search for poison 1", "cannot search for poison 2"]
+    assert all(type(hits) is error for hits in found[80:])
+    asked = len(below.batches)
+    assert asked <= len(queries) + 1
+    assert (await shared.search_many(queries[:80], 2))[0] == found[0]
+    assert len(below.batches) == asked, "what was found is kept"
+
+
+async def test_a_search_of_several_fails_with_its_own_error_only() -> None:
+    shared = Shared(Refusing())
+    fine, failed = await asyncio.gather(
+        shared.search_many(["river 1", "land 0"], 2),
+        shared.search_many(["river 2", "poison"], 2),
+        return_exceptions=True,
+    )
+    assert isinstance(fine, list)
+    assert [list(hits) for hits in fine] == alone(["river 1", "land 0"], 2)
+    assert isinstance(failed, RequestRejected)
+
+
+async def test_an_engine_that_is_away_is_asked_once_more_for_each_and_not_again() -> None:
+    below = Slow()
+    below.broken = True
+    shared = Shared(below)
+    found = await asyncio.gather(*(shared.search(f"river {n}", 2) for n in range(40)), return_exceptions=True)
+    assert all(isinstance(error, EngineUnavailable) for error in found)
+    assert len(below.batches) == 41
+
+
+async def test_what_is_kept_is_bounded_in_bytes() -> None:
+    long = [Passage(str(number), "", f"river {'x' * 10_000}") for number in range(3)]
+    below = BM25Retriever(long)
+    shared = Shared(below, memory=100_000)
+    for number in range(20):
+        await shared.search(f"river {number}", 3)
+    assert 0 < shared._bytes <= 100_000
+    assert len(shared._kept) == 3
+    assert shared._bytes == sum(_size(query, hits) for (query, _), hits in shared._kept.items())
 
 
 def test_it_serves_another_event_loop_after_one_that_was_broken_off() -> None:
