@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from flarekit.encoders import Vectors, limited_to_one
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Passage
-from flarekit.retrievers.embed import Embedder, open_embedder
+from flarekit.retrievers.embed import Embedder, embedder_of_file
 from flarekit.retrievers.ranked import Ranking
 from flarekit.retrievers.text import words
 from flarekit.retrievers.vectors import ROWS, embedded, forget_progress, write_vectors
@@ -101,10 +101,11 @@ class DensePart:
         """Open what `build` wrote to `folder`, which must be whole (`flarekit.retrievers.folder.check`).
 
         `embedder` is the one that made the vectors, where it is not to be had by the name in `made` any more.
-        `DataError` where it gives the first passage another vector now.
+        `ConfigError` where the name is that of an endpoint that nobody has allowed (`embedder_of_file`), `DataError`
+        where it gives the first passage another vector now.
         """
         self._vectors: Vectors = np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False))
-        self._embedder = embedder or open_embedder(made["embedder"])
+        self._embedder = embedder or embedder_of_file(made["embedder"])
         self._refuse_other_embedder(passages)
         self._structure: _Structure
         if made["structure"] == "flat":

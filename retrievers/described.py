@@ -46,8 +46,10 @@ from pydantic import (
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import BatchRetriever
+from flarekit.retrievers.destinations import hosts, permit
+from flarekit.retrievers.embed import chosen, embedder_of_file
 from flarekit.retrievers.hybrid import Fusion
-from flarekit.retrievers.index import open_folder
+from flarekit.retrievers.index import destinations, open_folder
 from flarekit.retrievers.rerank import DEPTH, Reranker
 
 
@@ -63,8 +65,15 @@ class _Described(BaseModel):
             raise ValueError("depth is how many passages rerank reads; name a model as rerank, or leave depth out")
         return self
 
-    def open(self, folder: Path) -> BatchRetriever:
-        """What finds the passages, before any reranking; paths are relative to `folder`."""
+    def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
+        """What finds the passages, before any reranking; paths are relative to `folder`.
+
+        `embedder` is given in place of the one that is named.
+        """
+        raise NotImplementedError
+
+    def asked(self, folder: Path, embedder: str | None) -> tuple[str, ...]:
+        """The servers that queries are sent to, as host or host:port."""
         raise NotImplementedError
 
 
@@ -74,8 +83,11 @@ class _Index(_Described):
     fusion: Fusion | None = None
     weights: list[float] | None = None
 
-    def open(self, folder: Path) -> BatchRetriever:
-        return open_folder(folder / self.path, fusion=self.fusion, weights=self.weights)
+    def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
+        return open_folder(folder / self.path, fusion=self.fusion, weights=self.weights, embedder=embedder)
+
+    def asked(self, folder: Path, embedder: str | None) -> tuple[str, ...]:
+        return destinations(folder / self.path, embedder=embedder)
 
 
 class _Engine(_Described):
@@ -84,6 +96,9 @@ class _Engine(_Described):
     fields: dict[str, str] = {}
     timeout: PositiveFloat = 10.0
     """Seconds, for one search."""
+
+    def asked(self, folder: Path, embedder: str | None) -> tuple[str, ...]:
+        return hosts(self.url)
 
     @model_validator(mode="after")
     def _without_password(self) -> _Engine:
@@ -109,9 +124,10 @@ class _Elastic(_Engine):
             raise ValueError("either user and password_env, or api_key_env")
         return self
 
-    def open(self, folder: Path) -> BatchRetriever:
+    def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
         from flarekit.retrievers.elastic import ElasticRetriever
 
+        permit(self.url)
         api_key = _secret(self.api_key_env)
         login = (self.user, _secret(self.password_env) or "") if self.user else None
         return ElasticRetriever(
@@ -125,38 +141,45 @@ class _Elastic(_Engine):
         )
 
 
-class _Milvus(_Engine):
-    kind: Literal["milvus"]
+class _OfVectors(_Engine):
     embedder: str | None = None
+
+    def asked(self, folder: Path, embedder: str | None) -> tuple[str, ...]:
+        by_embedder = hosts(chosen(self.embedder, embedder)[0]) if self.embedder else ()
+        return _Engine.asked(self, folder, embedder) + by_embedder
+
+
+class _Milvus(_OfVectors):
+    kind: Literal["milvus"]
     token_env: str | None = None
 
-    def open(self, folder: Path) -> BatchRetriever:
-        from flarekit.retrievers.embed import open_embedder
+    def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
         from flarekit.retrievers.milvus import MilvusRetriever
 
+        permit(self.url)
         return MilvusRetriever(
             self.url if "://" in self.url else str(folder / self.url),
             self.index,
-            open_embedder(self.embedder) if self.embedder else None,
+            embedder_of_file(self.embedder, embedder) if self.embedder else None,
             fields=self.fields,
             token=_secret(self.token_env),
             timeout=self.timeout,
         )
 
 
-class _PgVector(_Engine):
+class _PgVector(_OfVectors):
     kind: Literal["pgvector"]
     embedder: str
     password_env: str | None = None
 
-    def open(self, folder: Path) -> BatchRetriever:
-        from flarekit.retrievers.embed import open_embedder
+    def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
         from flarekit.retrievers.pgvector import PgVectorRetriever
 
+        permit(self.url)
         return PgVectorRetriever(
             self.url,
             self.index,
-            open_embedder(self.embedder),
+            embedder_of_file(self.embedder, embedder),
             fields=self.fields,
             password=_secret(self.password_env),
             timeout=self.timeout,
@@ -168,16 +191,17 @@ _FILE: TypeAdapter[_Index | _Elastic | _Milvus | _PgVector] = TypeAdapter(
 )
 
 
-def open_described(path: Path) -> BatchRetriever:
+def open_described(path: Path, *, embedder: str | None = None) -> BatchRetriever:
     """The retriever that a YAML file describes; a reranker is loaded, an engine is not asked before the first search.
 
     `DataError` for a file that cannot be read and for an index that is not whole; `ConfigError`, which names the file,
     for a setting that is missing or does not apply, an environment variable that is not set, a client library that is
-    not installed, and a cross-encoder that is not to be had.
+    not installed, a cross-encoder that is not to be had, and a server that nobody has allowed
+    (`flarekit.retrievers.destinations`). `embedder` is given in place of the one that the file names.
     """
     described = _read(path)
     try:
-        retriever = described.open(path.parent)
+        retriever = described.open(path.parent, embedder)
         if described.rerank is None:
             return retriever
         beside = path.parent / described.rerank
@@ -185,6 +209,11 @@ def open_described(path: Path) -> BatchRetriever:
         return Reranker(retriever, model, depth=described.depth or DEPTH)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def described_destinations(path: Path, *, embedder: str | None = None) -> tuple[str, ...]:
+    """The servers that queries are sent to by the retriever that a YAML file describes."""
+    return _read(path).asked(path.parent, embedder)
 
 
 def described_index(path: Path) -> Path | None:

@@ -19,10 +19,11 @@ import stamina
 
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, EngineError, EngineUnavailable, RequestRejected, UnknownModel
+from flarekit.retrievers.destinations import permit
 from flarekit.vllm import LOOPBACK, RETRIED
 
-KEY = "FLAREKIT_EMBEDDER_KEY"
-"""The environment variable with the key of an endpoint that wants one."""
+KEY, GIVEN = "FLAREKIT_EMBEDDER_KEY", "FLAREKIT_EMBEDDER"
+"""Environment variables: the key of an endpoint that wants one, and the embedder to use for one that a file names."""
 _LONGEST = 100_000
 """Characters of a text that are looked at: no encoder reads so far, and tokenizers take seconds over megabytes."""
 _RUN = 32
@@ -48,7 +49,7 @@ class Embedder(Protocol):
         ...
 
 
-def open_embedder(name: str = DEFAULT) -> Embedder:
+def open_embedder(name: str = DEFAULT, *, keyed: bool = True) -> Embedder:
     """The embedder of that name; nothing is loaded or asked before its first use.
 
     ::
@@ -58,17 +59,45 @@ def open_embedder(name: str = DEFAULT) -> Embedder:
         all-MiniLM-L6-v2?dtype=bfloat16                     computed in two bytes a number, where the CPU can
         http://localhost:8001?model=intfloat/e5-small-v2    an endpoint of vLLM; its model, where it serves several
 
-    The key of an endpoint is in the environment variable FLAREKIT_EMBEDDER_KEY. `ConfigError` for other options.
+    The key of an endpoint is in the environment variable FLAREKIT_EMBEDDER_KEY; one that is not `keyed` is not sent
+    it. `ConfigError` for other options.
     """
     place, _, rest = name.partition("?")
     options = dict(parse_qsl(rest, keep_blank_values=True))
-    is_endpoint = place.startswith(("http://", "https://"))
+    is_endpoint = at_an_endpoint(name)
     known = ("model" if is_endpoint else "dtype", *_PREFIXES)
     if unknown := [key for key in options if key not in known]:
         raise ConfigError(f"embedder {name}: no option is called {unknown[0]!r}; there are {', '.join(known)}")
     if is_endpoint:
-        return EndpointEmbedder(place, options.pop("model", None), name=name, prefixes=options)
+        key = os.environ.get(KEY) if keyed else None
+        return EndpointEmbedder(place, options.pop("model", None), name=name, prefixes=options, api_key=key)
     return SentenceEmbedder(place, options.pop("dtype", "float32"), name=name, prefixes=options)
+
+
+def embedder_of_file(name: str, given: str | None = None) -> Embedder:
+    """The embedder that an index or a YAML file names, or the one that is `chosen` in its place.
+
+    An endpoint that only a file names is asked where its host is allowed (`flarekit.retrievers.destinations`), else it
+    is a `ConfigError`, and it never gets a key.
+    """
+    wanted, by_user = chosen(name, given)
+    if not by_user and at_an_endpoint(wanted):
+        permit(wanted)
+    return open_embedder(wanted, keyed=by_user)
+
+
+def chosen(name: str, given: str | None = None) -> tuple[str, bool]:
+    """The name of the embedder that is asked where a file names one, and whether the user named it himself.
+
+    That is what he has `given`, or for an endpoint what the environment variable FLAREKIT_EMBEDDER holds.
+    """
+    own = given or (os.environ.get(GIVEN) if at_an_endpoint(name) else None)
+    return own or name, bool(own)
+
+
+def at_an_endpoint(name: str) -> bool:
+    """Whether an embedder of that name is asked over the network."""
+    return name.lower().startswith(("http://", "https://"))
 
 
 class SentenceEmbedder:
@@ -159,10 +188,9 @@ class EndpointEmbedder:
             raise ConfigError(f"an embedder's URL is expected, not {url!r}")
         self.name = name or (f"{url}?model={model}" if model else url)
         self._given, self._prefixes, self._attempts = model, prefixes or {}, attempts
-        key = api_key or os.environ.get(KEY)
         self._client = httpx.Client(
             base_url=self._url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=timeout,
             # A proxy from the environment must not be asked for this machine's own ports.
             trust_env=host not in LOOPBACK,

@@ -63,22 +63,42 @@ def build_index(
         return seal(folder, kind, len(passages), made)
 
 
-def open_index(path: Path) -> BatchRetriever:
+def open_index(path: Path, *, embedder: str | None = None) -> BatchRetriever:
     """What searches an index directory, or what a YAML file describes (`flarekit.retrievers.described`).
 
-    JSON lines (a folder's `corpus.jsonl` too) are indexed in memory.
+    JSON lines (a folder's `corpus.jsonl` too) are indexed in memory. `embedder` is asked for the vectors of queries in
+    place of the one that the index or the file names (`flarekit.retrievers.embed.embedder_of_file`).
 
     Every file of an index is read once to compare its checksum, about a second a gigabyte. Raises `DataError` for an
     index that is not whole or of another version, and for a path that is neither index nor corpus; `ConfigError` for a
-    YAML file with a setting that does not apply.
+    YAML file with a setting that does not apply, and for one that names a server that nobody has allowed.
     """
     if path.suffix in _YAML:
         from flarekit.retrievers.described import open_described
 
-        return open_described(path)
+        return open_described(path, embedder=embedder)
     if (lines := json_lines(path)) is None:
-        return open_folder(path)
+        return open_folder(path, embedder=embedder)
+    if embedder:
+        raise ConfigError(f"{path}: passages in memory are searched by words and have no embedder; leave it out")
     return BM25Retriever(read_corpus(lines))
+
+
+def destinations(path: Path, *, embedder: str | None = None) -> tuple[str, ...]:
+    """The servers, as host or host:port, that queries are sent to where `open_index` opens the same; none as a rule."""
+    if path.suffix in _YAML:
+        from flarekit.retrievers.described import described_destinations
+
+        return described_destinations(path, embedder=embedder)
+    return () if json_lines(path) else _asked_by_index(path, embedder)
+
+
+def _asked_by_index(folder: Path, embedder: str | None) -> tuple[str, ...]:
+    from flarekit.retrievers.destinations import hosts
+    from flarekit.retrievers.embed import chosen
+
+    made = read_manifest(folder).made.get("dense")
+    return hosts(chosen(made["embedder"], embedder)[0]) if made else ()
 
 
 def json_lines(path: Path) -> Path | None:
@@ -96,7 +116,13 @@ def index_info(path: Path) -> Manifest:
     return manifest
 
 
-def open_folder(path: Path, *, fusion: Fusion | None = None, weights: Sequence[float] | None = None) -> IndexRetriever:
+def open_folder(
+    path: Path,
+    *,
+    fusion: Fusion | None = None,
+    weights: Sequence[float] | None = None,
+    embedder: str | None = None,
+) -> IndexRetriever:
     """What searches the index in the folder `path`; `fusion` and `weights` are a hybrid's (`HybridRanker`).
 
     `DataError` for a folder without an index, or with one that is not whole; `ConfigError` for a fusion or weights that
@@ -106,18 +132,26 @@ def open_folder(path: Path, *, fusion: Fusion | None = None, weights: Sequence[f
     for option, given in (("fusion", fusion), ("weights", weights)):
         if given is not None and manifest.kind != "hybrid":
             raise ConfigError(f"a {manifest.kind} index has no {option}; leave it out, or build a hybrid one")
+    if embedder and "dense" not in PARTS[manifest.kind]:
+        raise ConfigError(f"a {manifest.kind} index has no embedder; leave it out, or build another kind")
     passages = Passages(path)
-    parts = [_open_part(name, path / name, manifest.made[name], passages) for name in PARTS[manifest.kind]]
+    try:
+        parts = [
+            _open_part(name, path / name, manifest.made[name], passages, embedder) for name in PARTS[manifest.kind]
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     ranker = parts[0] if len(parts) == 1 else HybridRanker(parts, fusion=fusion or "weighted", weights=weights)
     return IndexRetriever(manifest.kind, passages, ranker)
 
 
-def _open_part(name: str, folder: Path, made: Mapping[str, Any], passages: Passages) -> Ranker:
+def _open_part(name: str, folder: Path, made: Mapping[str, Any], passages: Passages, embedder: str | None) -> Ranker:
     if name == "bm25":
         return BM25Part(folder, made, passages)
     from flarekit.retrievers.dense import DensePart
+    from flarekit.retrievers.embed import embedder_of_file
 
-    return DensePart(folder, made, passages)
+    return DensePart(folder, made, passages, embedder=embedder_of_file(made["embedder"], embedder))
 
 
 def _builders(kind: Kind, tokenizer: str | None, model: str | None) -> dict[str, Callable[..., dict[str, Any]]]:

@@ -20,6 +20,7 @@ from flarekit.encoders import normalized, one_thread
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, FlarekitError, RequestRejected, UnknownModel
 from flarekit.retrieval import Passage
 from flarekit.retrievers.dense import DensePart
+from flarekit.retrievers.destinations import ALLOWED
 from flarekit.retrievers.embed import EndpointEmbedder, SentenceEmbedder, open_embedder
 from flarekit.retrievers.passages import Passages, write_passages
 from flarekit.retrievers.ranked import IndexRetriever, Ranking
@@ -449,7 +450,10 @@ def test_an_endpoint_is_asked_in_batches_and_its_vectors_are_put_in_order(
     assert endpoint.asked[-1]["input"] == ["q: x"]
 
 
-def test_an_index_by_an_endpoint_is_opened_by_its_name(tmp_path: Path, endpoint: Endpoint) -> None:
+def test_an_index_by_an_endpoint_is_opened_by_its_name(
+    tmp_path: Path, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ALLOWED, "localhost, 127.0.0.1")
     passages, made = build(tmp_path, ["x" * number for number in range(1, 30)], EndpointEmbedder(endpoint.url))
     assert made["embedder"] == endpoint.url
     [(numbers, _)] = DensePart(tmp_path, made, passages).rank(["x" * 7], 1)

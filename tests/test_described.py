@@ -19,7 +19,8 @@ from test_rerank import TEXTS, read_alone, tiny_model
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import BatchRetriever, Hit
-from flarekit.retrievers import build_index, dense, elastic, embed, milvus, open_index, write_corpus
+from flarekit.retrievers import build_index, elastic, embed, milvus, open_index, write_corpus
+from flarekit.retrievers.destinations import ALLOWED
 
 QUERY = "latvia novel capital"
 
@@ -30,8 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("described")
     write_corpus(folder / "corpus.jsonl", corpus_of(TEXTS))
     with pytest.MonkeyPatch.context() as patch:
-        for module in (dense, embed):
-            patch.setattr(module, "open_embedder", lambda name=None: WordVectors())
+        patch.setattr(embed, "open_embedder", lambda *name, **options: WordVectors())
         build_index(folder / "corpus.jsonl", folder / "words", "bm25")
         build_index(folder / "corpus.jsonl", folder / "both", "hybrid")
         yield folder
@@ -43,9 +43,10 @@ def cross_encoder(folder: Path) -> Path:
 
 
 @pytest.fixture
-def opensearch() -> Iterator[OpenSearch]:
+def opensearch(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenSearch]:
     pytest.importorskip("opensearchpy", reason="needs opensearch-py")
     with OpenSearch() as server:
+        monkeypatch.setenv(ALLOWED, server.url.removeprefix("http://"))
         elastic.load(server.url, "passages", CORPUS)
         yield server
 
@@ -161,7 +162,8 @@ def test_a_milvus_file_is_beside_the_one_that_names_it(tmp_path: Path) -> None:
     assert ids(find(open_index(path), "Riga")) == ["Riga"]
 
 
-def test_nothing_is_asked_of_an_engine_before_the_first_search(tmp_path: Path) -> None:
+def test_nothing_is_asked_of_an_engine_before_the_first_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALLOWED, "127.0.0.1")
     for kind, url in [("milvus", "http://127.0.0.1:1"), ("pgvector", "postgresql://127.0.0.1:1/a")]:
         content = f"kind: {kind}\nurl: {url}\nindex: passages\nembedder: all-MiniLM-L6-v2\n"
         assert open_index(described(tmp_path, content)).name == kind
@@ -204,8 +206,9 @@ WORDS, BOTH = "kind: index\npath: words\n", "kind: index\npath: both\n"
     ],
 )
 def test_a_setting_that_does_not_apply_is_refused_in_one_line_that_names_the_file(
-    folder: Path, content: str, message: str
+    folder: Path, content: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(ALLOWED, "a")
     path = described(folder, content)
     with pytest.raises(ConfigError, match=re.escape(message)) as caught:
         open_index(path)

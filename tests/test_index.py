@@ -25,7 +25,7 @@ from flarekit.encoders import normalized
 from flarekit.errors import ConfigError, DataError, EngineUnavailable
 from flarekit.eval.formats import load_dataset
 from flarekit.retrieval import BatchRetriever, Passage
-from flarekit.retrievers import build_index, dense, embed, index_info, open_index, write_corpus
+from flarekit.retrievers import build_index, embed, index_info, open_index, write_corpus
 from flarekit.retrievers.folder import MANIFEST, Kind, building, read_manifest
 
 OLD = [Passage("Oslo", "Oslo", "Oslo is the capital of Norway."), Passage("empty", "", "")]
@@ -187,7 +187,7 @@ from pathlib import Path
 from test_index import Counting
 from flarekit.retrievers import build_index, embed
 
-embed.open_embedder = lambda name=None: Counting(lambda: os.kill(os.getpid(), signal.SIGKILL))
+embed.open_embedder = lambda *name, **options: Counting(lambda: os.kill(os.getpid(), signal.SIGKILL))
 build_index(Path(sys.argv[1]), Path(sys.argv[2]), "dense")
 """
 
@@ -217,8 +217,7 @@ def stopped(monkeypatch: pytest.MonkeyPatch, numbered: Path, out: Path) -> Count
     assert subprocess.run(command, cwd=Path(__file__).parent, check=False).returncode == -signal.SIGKILL
     assert not out.exists()
     embedder = Counting()
-    monkeypatch.setattr(embed, "open_embedder", lambda name=None: embedder)
-    monkeypatch.setattr(dense, "open_embedder", lambda name=None: embedder)
+    monkeypatch.setattr(embed, "open_embedder", lambda *name, **options: embedder)
     return embedder
 
 
@@ -277,7 +276,7 @@ def test_a_build_that_fails_says_what_is_kept_of_it(
         raise EngineUnavailable("http://embedder: no answer")
 
     pytest.importorskip("faiss")
-    monkeypatch.setattr(embed, "open_embedder", lambda name=None: Counting(refuse))
+    monkeypatch.setattr(embed, "open_embedder", lambda *name, **options: Counting(refuse))
     ended = flarekit("index", "build", numbered(tmp_path), "--kind", "dense", "--out", tmp_path / "index")
     assert (ended.status, ended.complaint) == (2, "http://embedder: no answer")
     assert "What was embedded is kept: the same command goes on from there." in ended.err

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from flarekit.cli.searching import EmbedderOption, open_told
 from flarekit.errors import ConfigError
 from flarekit.policies import parse_policy
-from flarekit.retrievers import open_index
 from flarekit.session import Session
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
@@ -33,13 +33,14 @@ def ask(
     engine: Annotated[str, typer.Option(help="URL of the vLLM server that answers.")],
     policy: Annotated[str, typer.Option(help="A policy, such as flare or flare:theta=0.6.")] = "flare",
     corpus: Annotated[Path | None, typer.Option(help="An index, JSONL of id, title, text, or a YAML file.")] = None,
+    embedder: EmbedderOption = None,
     model: Annotated[str | None, typer.Option(help="The model, where the server serves several.")] = None,
     strong: Annotated[str | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     strong_model: Annotated[str | None, typer.Option(help="Its model, where it serves several.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the whole trace as one line of JSON.")] = False,
 ) -> None:
     """Answer one question and show what was looked up or handed over, and why."""
-    trace = asyncio.run(_ask(question, policy, corpus, (engine, model), (strong, strong_model), quiet=json))
+    trace = asyncio.run(_ask(question, policy, corpus, embedder, (engine, model), (strong, strong_model), quiet=json))
     if json:
         sys.stdout.buffer.write(write_trace(trace))
 
@@ -48,6 +49,7 @@ async def _ask(
     question: str,
     spec: str,
     corpus: Path | None,
+    embedder: str | None,
     weak: tuple[str, str | None],
     strong: tuple[str | None, str | None],
     quiet: bool,
@@ -57,7 +59,7 @@ async def _ask(
         raise ConfigError(f"policy {policy.spec} looks passages up: give them with --corpus FILE")
     if policy.escalates and strong[0] is None:
         raise ConfigError(f"policy {policy.spec} calls a strong engine: give its URL with --strong")
-    retriever = open_index(corpus) if corpus else None
+    retriever = open_told(corpus, embedder) if corpus else None
     async with AsyncExitStack() as stack:
         weak_engine = await stack.enter_async_context(VLLMEngine(*weak))
         strong_engine = VLLMEngine(strong[0], strong[1]) if strong[0] else None

@@ -25,11 +25,12 @@ from rich.progress import (
 from rich.table import Column
 from rich.text import Text
 
+from flarekit.cli.searching import EmbedderOption, open_told
 from flarekit.eval.formats import load_dataset
 from flarekit.retrieval import Hit
 from flarekit.retrievers.folder import Kind, Manifest
 from flarekit.retrievers.index import Progress as OnProgress
-from flarekit.retrievers.index import build_index, index_info, open_index
+from flarekit.retrievers.index import build_index, index_info
 
 _LOGGED = 60
 """Seconds between two lines of progress where nobody watches a terminal."""
@@ -69,10 +70,11 @@ def search(
     folder: Annotated[Path, typer.Argument(help="An index, JSONL of id, title, text, or a YAML file.")],
     query: Annotated[str, typer.Argument(help="What to look for.")],
     k: Annotated[int, typer.Option("-k", help="How many passages.")] = 5,
+    embedder: EmbedderOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a passage.")] = False,
 ) -> None:
     """Find passages."""
-    hits = asyncio.run(open_index(folder).search(query, k))
+    hits = asyncio.run(open_told(folder, embedder).search(query, k))
     if not hits:
         typer.echo("nothing found: no passage has anything of the query", err=True)
     for line in _as_json(hits) if as_json else _as_text(hits):

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flarekit.cached import Tally
+from flarekit.cli.searching import tell_destinations
 from flarekit.eval import runs
 from flarekit.trace import Trace
 
@@ -71,6 +72,8 @@ def run(
 def execute(settings: dict[str, object]) -> None:
     """Carry out the run that `settings` describe, with a progress bar."""
     config = runs.make_config(settings)
+    if config.corpus:
+        tell_destinations(config.corpus)
     with RunProgress() as progress:
         tally = asyncio.run(runs.run(config, progress.started, progress.finished))
     if config.cache:

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from flarekit.cli.searching import EmbedderOption, tell_destinations
+
 _ENGINES = "URL of the vLLM server that answers; give it several times where several servers serve the model."
 
 
@@ -18,6 +20,7 @@ def serve(
         Path | None,
         typer.Option(help="What is searched: an index, JSONL of id, title, text, or a YAML file."),
     ] = None,
+    embedder: EmbedderOption = None,
     strong: Annotated[list[str] | None, typer.Option(help="URL of the vLLM server that is called for help.")] = None,
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
     host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
@@ -70,5 +73,8 @@ def serve(
         limits=Limits(timeout, retrieval_timeout, max_tokens),
         log_text=log_text,
         otlp=otlp,
+        embedder=embedder,
     )
+    if index:
+        tell_destinations(index, embedder)
     uvloop.run(start.serve(settings, lambda url: typer.echo(f"ready: {url}/v1  page {url}/")))

@@ -61,6 +61,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     log_text: bool = False
     otlp: str | None = None
+    embedder: str | None = None
+    """Who embeds queries, in place of the embedder that the index names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ async def running(settings: Settings, observers: Sequence[Observer] = ()) -> Asy
 
     `FlarekitError` where an engine, the index or a policy is not what it must be.
     """
-    index = Shared(open_index(settings.index)) if settings.index else None
+    index = Shared(open_index(settings.index, embedder=settings.embedder)) if settings.index else None
     async with AsyncExitStack() as stack:
         yield await _open(settings, index, observers, stack)
 
