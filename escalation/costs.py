@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, TypeAdapter
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.errors import ConfigError
+from flarekit.settings import read_model
 from flarekit.trace import Costs
 
 
@@ -66,17 +66,6 @@ def load_prices(path: Path) -> Prices:
     `DataError` where the file is missing or no YAML, `ConfigError` where a field is unknown or negative.
     """
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{path}: cannot be read as YAML ({_first_line(error)})") from error
-    try:
-        return Prices.model_validate({} if fields is None else fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        known = ", ".join(Prices.model_fields)
-        raise ConfigError(f"{path}: {field}: {first['msg']} (the fields are {known})") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return read_model(path, TypeAdapter(Prices), missing={})
+    except ConfigError as error:
+        raise ConfigError(f"{error} (the fields are {', '.join(Prices.model_fields)})") from error

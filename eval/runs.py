@@ -17,13 +17,12 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from flarekit.cached import Tally, cached
 from flarekit.completions import CompletionStore
-from flarekit.errors import ConfigError, DataError, FlarekitError, PromptTooLong, RunError
+from flarekit.errors import ConfigError, FlarekitError, PromptTooLong, RunError
 from flarekit.eval.dataset import Dataset, Question
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
@@ -33,6 +32,7 @@ from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts import Prompt
 from flarekit.retrievers.index import json_lines
 from flarekit.session import Session
+from flarekit.settings import read_yaml
 from flarekit.trace import Trace
 from flarekit.vllm import VLLMEngine
 
@@ -86,12 +86,7 @@ class RunConfig(BaseModel):
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a YAML file, not yet checked; relative paths in it are relative to the working directory."""
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from error
+    settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise ConfigError(f"{path}: holds no settings; a run needs at least policies, engine and out")
     return settings

@@ -15,13 +15,15 @@ before it took.
 from __future__ import annotations
 
 import itertools
+import math
+import reprlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from flarekit.cached import Tally
 from flarekit.errors import ConfigError
@@ -40,15 +42,17 @@ TWINS = {
 }
 """The policy for an action and a moment."""
 _CACHE = "completions.sqlite"
+_MOST = 10_000
+"""Arms of a grid, and values of an axis."""
 
 
 class _Steps(BaseModel):
     """Numbers at equal distances, both ends among them."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
-    first: float = Field(alias="from")
-    last: float = Field(alias="to")
-    steps: int = Field(ge=2)
+    first: FiniteFloat = Field(alias="from")
+    last: FiniteFloat = Field(alias="to")
+    steps: int = Field(ge=2, le=_MOST)
 
     def values(self) -> list[str]:
         return [f"{value:g}" for value in np.linspace(self.first, self.last, self.steps)]
@@ -139,8 +143,10 @@ def _expand(grid: Any) -> Iterator[str]:
     if isinstance(grid, str):
         grid = {"policy": grid}
     if not isinstance(grid, dict):
-        raise ConfigError(f"a grid is a policy's name or a mapping, not {grid!r}")
+        raise ConfigError(f"a grid is a policy's name or a mapping, not {reprlib.repr(grid)}")
     axes = {str(key): _values(str(key), value) for key, value in grid.items()}
+    if (arms := math.prod(map(len, axes.values()))) > _MOST:
+        raise ConfigError(f"a grid of {arms:,} arms is more than the {_MOST:,} that are run; give fewer values")
     names = _names(axes)
     for name, *values in itertools.product(names, *axes.values()):
         given = ",".join(f"{key}={value}" for key, value in zip(axes, values, strict=True))
@@ -167,16 +173,20 @@ def _values(key: str, value: Any) -> list[str]:
         try:
             return _Steps.model_validate(value).values()
         except ValidationError as error:
-            raise ConfigError(f"{key}: {{from, to, steps}} with numbers is expected, not {value!r}") from error
+            raise ConfigError(
+                f"{key}: {{from, to, steps}} with numbers is expected, not {reprlib.repr(value)}"
+            ) from error
     values = value if isinstance(value, list) else [value]
     if not values or any(isinstance(one, list | dict) or one is None for one in values):
-        raise ConfigError(f"{key}: a value or a list of values is expected, not {value!r}")
+        raise ConfigError(f"{key}: a value or a list of values is expected, not {reprlib.repr(value)}")
     return [{True: "yes", False: "no"}.get(one, str(one)) if isinstance(one, bool) else str(one) for one in values]
 
 
 def _list_of(value: Any, key: str, kind: type) -> list[Any]:
     if not isinstance(value, list) or not value or not all(isinstance(one, kind) for one in value):
-        raise ConfigError(f"{key}: a list of {'mappings' if kind is dict else 'names'} is expected, not {value!r}")
+        raise ConfigError(
+            f"{key}: a list of {'mappings' if kind is dict else 'names'} is expected, not {reprlib.repr(value)}"
+        )
     return value
 
 

@@ -32,7 +32,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -44,13 +43,14 @@ from pydantic import (
     model_validator,
 )
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.errors import ConfigError
 from flarekit.retrieval import BatchRetriever
 from flarekit.retrievers.destinations import hosts, permit
 from flarekit.retrievers.embed import chosen, embedder_of_file
 from flarekit.retrievers.hybrid import Fusion
 from flarekit.retrievers.index import destinations, open_folder
 from flarekit.retrievers.rerank import DEPTH, Reranker
+from flarekit.settings import read_yaml
 
 
 class _Described(BaseModel):
@@ -223,12 +223,7 @@ def described_index(path: Path) -> Path | None:
 
 
 def _read(path: Path) -> _Described:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
-    except (yaml.YAMLError, ValueError) as error:  # such as for the 32nd of a month
-        raise DataError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(path)
     try:
         return _FILE.validate_python(content)
     except ValidationError as error:

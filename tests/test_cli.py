@@ -90,7 +90,7 @@ BAD = [
     (("run", "--policy", "rag", "--out", "{folder}/out"), "engine: field required"),
     (("run", "--policy", "rag", "--engine", NOWHERE), "out: field required"),
     (("run", "{missing}"), "{missing}: cannot be read"),
-    (("run", "{broken.yaml}"), "{broken.yaml}: not valid YAML"),
+    (("run", "{broken.yaml}"), "{broken.yaml}: not YAML"),
     (("run", "{list.yaml}"), "{list.yaml}: holds no settings"),
     (("run", "{typo.yaml}", "--out", "{folder}/out"), "outt: "),
     (("ask", "Who?", "--engine", NOWHERE, "--policy", "closed-book"), "is a server running there?"),

@@ -67,7 +67,7 @@ def test_every_policy_is_served_or_refused_with_its_reason(name: str) -> None:
         ("policies: {a: escalate}", "escalate calls a strong engine: give its URL with --strong"),
         ("policies: {a: weak}\ndefault: b", "the default 'b' is not one of weak, a"),
         ("policies: {a: {policy: weak, strength: 3}}", "strength"),
-        ("policies: [", "is not YAML"),
+        ("policies: [", "not YAML"),
     ],
 )
 def test_a_bad_file_is_one_clear_line(tmp_path: Path, flarekit: Flarekit, content: str, complaint: str) -> None:
@@ -92,7 +92,7 @@ def test_what_cannot_be_served_is_one_clear_line(tmp_path: Path, flarekit: Flare
         assert "flare looks passages up: give them with --index" in complaint(*served)
         assert "prompt of its own" in complaint(*served, "--policy", "flare-instruct", "--index", corpus)
         assert "missing.jsonl" in complaint(*served, "--index", tmp_path / "missing.jsonl")
-        assert "missing.yaml: No such file" in complaint(*served, "--policy", tmp_path / "missing.yaml")
+        assert "missing.yaml: cannot be read (No such file" in complaint(*served, "--policy", tmp_path / "missing.yaml")
         assert "does not serve 'other'" in complaint(*served, "--policy", "weak", "--model", "other")
         assert "is given twice" in complaint(*served, *served, "--policy", "weak")
         assert "no keys" in complaint(*served, "--policy", "weak", "--api-keys", _empty(tmp_path))

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter
 
 from flarekit.errors import ConfigError
 from flarekit.policies import POLICIES, Policy, parse_policy
 from flarekit.prompts import Prompt
+from flarekit.settings import read_model
 from flarekit.trace import Role
 
 ABOUT = {
@@ -133,12 +133,4 @@ def _served(name: str, spec: str, strict: bool, strong: bool, retriever: bool) -
 
 
 def _read(path: Path) -> _File:
-    try:
-        return _File.model_validate(yaml.safe_load(path.read_text()))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from error
+    return read_model(path, TypeAdapter(_File))
