@@ -12,18 +12,60 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.fitting import Fitted
+from flarekit.escalation.outcomes import Target
 from flarekit.files import replace_file
+from flarekit.settings import first_of
 
 FORMAT = 2
 """Format 1 was a TF-IDF router alone, with its weights as JSON."""
-_UNREADABLE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_LARGEST = 256 << 20
+"""Bytes of a manifest, or of texts: a million examples."""
+_UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError),
+)
+"""What reading and trying out a folder from anywhere may raise."""
+
+
+class _Split(BaseModel):
+    model_config = ConfigDict(strict=True)
+    calibration: list[str]
+    test: list[str]
+
+
+class _Interval(BaseModel):
+    model_config = ConfigDict(strict=True)
+    estimate: float | None
+    low: float | None
+    high: float | None
+
+
+class _Manifest(BaseModel):
+    """What `router.json` must hold; what else it holds is kept as it is."""
+
+    model_config = ConfigDict(strict=True)
+    kind: str
+    format: int
+    target: Target | Literal["choice"]
+    arms: list[str]
+    seed: int
+    created: str
+    flarekit: str
+    labels: dict[str, int]
+    split: _Split
+    hyperparameters: dict[str, Any]
+    shapes: dict[str, list[int]]
+    texts: bool
+    network: bool
+    metrics: dict[str, _Interval] | None
 
 
 def save(manifest: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
@@ -47,23 +89,51 @@ def save(manifest: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
 def load(folder: Path, kind: str, check: Callable[[Fitted], None]) -> tuple[dict[str, Any], Fitted]:
     """The manifest of the router in `folder` and what it learnt, checked; a `DataError` where that is not whole."""
     try:
-        manifest = json.loads((folder / "router.json").read_bytes())
+        manifest = read_manifest(folder)
         if manifest["kind"] != kind:
-            raise ValueError(f"it is of the kind {manifest['kind']!r}, not {kind!r}")
-        if manifest["format"] != FORMAT:
-            raise ValueError(f"it has the format {manifest['format']!r} of another flarekit")
+            raise ValueError(f"it is of the kind {manifest['kind'][:100]!r}, not {kind!r}")
         fitted = Fitted(manifest["hyperparameters"], _arrays(folder / "weights.npz"), *_rest(folder, manifest))
         if {name: list(array.shape) for name, array in fitted.arrays.items()} != manifest["shapes"]:
             raise ValueError("its arrays are not those that the manifest speaks of")
         check(fitted)
     except _UNREADABLE as error:
-        # One line, however many a library's message has.
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{folder}: not a whole router ({reason}); train it again") from error
+        raise not_whole(folder, error) from error
     return manifest, fitted
 
 
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """What `router.json` in `folder` holds, with every field of the type that it must have.
+
+    `ValueError` where it is no such manifest or another flarekit's; `OSError` where it cannot be read.
+    """
+    manifest = _json_of(folder / "router.json")
+    if not isinstance(manifest, dict):
+        raise ValueError("an object is expected")
+    if manifest.get("format") != FORMAT and "format" in manifest:
+        raise ValueError(f"it has the format {str(manifest['format'])[:100]} of another flarekit")
+    try:
+        _Manifest.model_validate(manifest)
+    except ValidationError as error:
+        raise ValueError(first_of(error)) from error
+    return manifest
+
+
+def not_whole(folder: Path, error: Exception) -> FlarekitError:
+    """What a folder is that cannot be read: one line, however many a library's message has.
+
+    A library that is missing is not the folder's fault, and stays the error that it is.
+    """
+    if isinstance(error, ConfigError) and "flarekit[encoders]" in str(error):
+        return error
+    reason = " ".join(str(error).split())[:300] or type(error).__name__
+    return DataError(f"{folder}: not a whole router ({reason}); train it again")
+
+
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(path) as packed:
+        # As `save` packs them: their sizes are bounded by that of the file.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in packed.infolist()):
+            raise ValueError("its arrays are compressed")
     with np.load(path, allow_pickle=False) as packed:
         arrays = {name: packed[name] for name in packed.files}
     for name, array in arrays.items():
@@ -74,7 +144,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _rest(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """The texts and the fine-tuned encoder, where the manifest speaks of them."""
-    texts = json.loads((folder / "texts.json").read_bytes()) if manifest["texts"] else {}
+    texts = _json_of(folder / "texts.json") if manifest["texts"] else {}
     if not isinstance(texts, dict):
         raise ValueError("texts.json must hold an object")
     if not manifest["network"]:
@@ -89,6 +159,14 @@ def _rest(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], An
         if "flarekit[encoders]" in str(error):
             raise  # not the folder's fault
         raise ValueError(str(error)) from error
+
+
+def _json_of(path: Path) -> Any:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST + 1)
+    if len(content) > _LARGEST:
+        raise ValueError(f"{path.name} is larger than {_LARGEST >> 20} MiB")
+    return json.loads(content)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

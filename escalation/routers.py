@@ -93,6 +93,8 @@ class ArmRouter:
 
 
 Router = ScoreRouter | AskedRouter | ArmRouter | MidRouter
+_QUESTION = "In which town was the architect of the opera house born?"
+_ANSWER = [Token(text, 0, -0.5, {text: -0.5, " a": -1.2}) for text in (" In", " Riga", ".")]
 
 
 def train_router(
@@ -174,12 +176,35 @@ def save_router(router: Router, folder: Path) -> None:
 
 
 def load_router(kind: str, folder: Path) -> Router:
-    """The router of that kind in `folder`; `DataError` where it is not whole."""
+    """The router of that kind in `folder`, tried out on a question; `DataError` where it is not whole."""
 
     def check(fitted: Fitted) -> None:
         find_kind(kind).function("check")(fitted)
 
-    return _router(*folders.load(folder, kind, check))
+    manifest, fitted = folders.load(folder, kind, check)
+    try:
+        router = _router(manifest, fitted)
+        _try(router)
+    except Exception as error:  # what a folder from anywhere holds may fail in any way once it is used
+        raise folders.not_whole(folder, error) from error
+    return router
+
+
+def _try(router: Router) -> None:
+    """Ask the router about a question, so that a folder fails where it is opened; `ValueError` for no probability."""
+    if isinstance(router, ArmRouter):
+        if not all(isinstance(arm, str) and split_arm(arm)[1] for arm in router.arms):
+            raise ValueError("arms are specifications of policies")
+        [place] = router.choose([_QUESTION])
+        if not 0 <= place < len(router.arms):
+            raise ValueError(f"it chooses arm {place} of {len(router.arms)}")
+        return
+    if isinstance(router, AskedRouter):
+        shown(router.fitted, _QUESTION)
+        return
+    value = router.probability([_QUESTION])[0] if isinstance(router, ScoreRouter) else router(_ANSWER)
+    if not 0 <= value <= 1:
+        raise ValueError(f"it gives {value:g} for a probability")
 
 
 def loader(kind: str) -> Callable[[Path], Router]:

@@ -158,10 +158,10 @@ def load_router(folder: str | Path) -> Router:
     import_module("flarekit.escalation")  # registers its kinds; not needed, so not loaded, until a router is asked for
     manifest = Path(folder) / "router.json"
     try:
-        kind = json.loads(manifest.read_bytes())["kind"]
+        kind = str(json.loads(manifest.read_bytes())["kind"])[:100]
     except FileNotFoundError as error:
         raise DataError(f"{manifest} does not exist; `flarekit router train` makes such a folder") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{manifest} is not a router's manifest ({error})") from error
     if kind not in ROUTERS:
         raise DataError(f"{manifest}: no router is of the kind {kind!r}; there are {', '.join(ROUTERS) or 'none'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -83,10 +82,11 @@ def train(
 @app.command()
 def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit router train` wrote.")]) -> None:
     """Say what is in a trained router: what it predicts, how well, and how it is used."""
+    from flarekit.escalation.folder import read_manifest
     from flarekit.probes import load_router
 
     load_router(folder)  # refuses a folder that is not whole
-    typer.echo("\n".join(_described(json.loads((folder / "router.json").read_bytes()), folder)))
+    typer.echo("\n".join(_described(read_manifest(folder), folder)))
 
 
 def _arms(kind: Kind, weak: str, strong: str, arms: Sequence[str] | None) -> Sequence[str]:
