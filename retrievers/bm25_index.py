@@ -13,7 +13,6 @@ In the folder: the sorted words (`words.bin`, `words.npy`: where each begins), a
 
 from __future__ import annotations
 
-import mmap
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Passage
+from flarekit.retrievers.passages import check_offsets, load_array, map_bytes
 from flarekit.retrievers.ranked import Ranking
 from flarekit.retrievers.text import words
 
@@ -99,13 +99,19 @@ class BM25Part:
         return {"tokenizer": tokenizer, "k1": k1, "b": b, "words": len(vocabulary), "postings": postings}
 
     def __init__(self, folder: Path, made: Mapping[str, Any], passages: Sequence[Passage]) -> None:
-        """Open what `build` wrote to `folder`."""
+        """Open what `build` wrote to `folder`; `DataError` where its arrays do not fit each other or the passages."""
         self._tokens = tokenizer(made["tokenizer"])
         self._words = _Words(folder)
         self._count = len(passages)
-        self._starts, self._peaks, self._numbers, self._scores = (
-            _load(folder, name) for name in ("starts", "peaks", "numbers", "scores")
-        )
+        self._starts = load_array(folder / "starts.npy", np.int64)
+        self._numbers = load_array(folder / "numbers.npy", np.int32)
+        self._peaks, self._scores = (load_array(folder / f"{name}.npy", np.float32) for name in ("peaks", "scores"))
+        check_offsets(folder / "starts.npy", self._starts, len(self._numbers))
+        sizes = len(self._starts) - 1, len(self._numbers)
+        if 0 in sizes or sizes != (len(self._words), len(self._scores)) or len(self._peaks) != sizes[0]:
+            raise DataError(f"{folder}: arrays of other sizes than each other's; build the index again")
+        if self._numbers.min() < 0 or self._numbers.max() >= self._count or not np.isfinite(self._scores).all():
+            raise DataError(f"{folder}: passages that are not there, or scores that are none; build the index again")
 
     def rank(self, queries: Sequence[str], k: int) -> list[Ranking]:
         """For each query the `k` best of the passages that share a word with it, ties in the corpus's order."""
@@ -198,9 +204,9 @@ class _Words(Sequence[bytes]):
     """The sorted words, on disk."""
 
     def __init__(self, folder: Path) -> None:
-        self._offsets = _load(folder, "words")
-        with (folder / "words.bin").open("rb") as file:
-            self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._offsets = load_array(folder / "words.npy", np.int64)
+        self._bytes = map_bytes(folder / "words.bin")
+        check_offsets(folder / "words.npy", self._offsets, len(self._bytes))
 
     def __len__(self) -> int:
         return len(self._offsets) - 1
@@ -219,12 +225,6 @@ class _Words(Sequence[bytes]):
         sought = word.encode()
         number = bisect_left(self, sought)
         return number if number < len(self) and self[number] == sought else None
-
-
-def _load(folder: Path, name: str) -> NDArray[Any]:
-    # As a plain array: to slice a numpy.memmap takes longer than many a query.
-    loaded: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    return loaded
 
 
 def _read(

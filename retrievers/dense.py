@@ -43,6 +43,7 @@ from flarekit.encoders import Vectors, limited_to_one
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Passage
 from flarekit.retrievers.embed import Embedder, embedder_of_file
+from flarekit.retrievers.passages import load_array
 from flarekit.retrievers.ranked import Ranking
 from flarekit.retrievers.text import words
 from flarekit.retrievers.vectors import ROWS, embedded, forget_progress, write_vectors
@@ -104,14 +105,18 @@ class DensePart:
         `ConfigError` where the name is that of an endpoint that nobody has allowed (`embedder_of_file`), `DataError`
         where it gives the first passage another vector now.
         """
-        self._vectors: Vectors = np.asarray(np.load(folder / ROWS, mmap_mode="r", allow_pickle=False))
+        self._vectors: Vectors = load_array(folder / ROWS, np.float32, dimensions=2)
+        if len(self._vectors) != len(passages):
+            raise DataError(
+                f"{folder}: {len(self._vectors)} vectors of {len(passages)} passages; build the index again"
+            )
         self._embedder = embedder or embedder_of_file(made["embedder"])
         self._refuse_other_embedder(passages)
         self._structure: _Structure
         if made["structure"] == "flat":
             self._structure = _Flat(self._vectors)
         elif made["structure"].startswith("ivf-"):  # FAISS knows the rest by itself
-            self._structure = _Lists(folder / _LISTS, int(made["nprobe"]))
+            self._structure = _Lists(folder / _LISTS, made.get("nprobe"), self._vectors.shape)
         else:
             raise DataError(f"{folder}: vectors in a structure {made['structure']!r}, which this version cannot search")
 
@@ -190,12 +195,16 @@ class _Flat:
 class _Lists:
     """Lists of compressed vectors around centroids."""
 
-    def __init__(self, path: Path, read: int) -> None:
+    def __init__(self, path: Path, read: Any, shape: tuple[int, ...]) -> None:
+        """Open the lists of vectors of that shape, `read` of which are read for a query."""
         self._faiss = import_faiss()
         try:
             self._index = self._faiss.read_index(str(path), self._faiss.IO_FLAG_MMAP_IFC)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise DataError(f"{path}: FAISS cannot read it; build the index again") from error
+        lists = getattr(self._index, "nlist", 0)
+        if (self._index.ntotal, self._index.d) != shape or not (isinstance(read, int) and 0 < read <= lists):
+            raise DataError(f"{path}: lists of other vectors, or another number of them to read; build the index again")
         self._index.nprobe = read
 
     def depth(self, k: int) -> int:

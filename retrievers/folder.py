@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import orjson
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from flarekit.errors import DataError
 from flarekit.files import replace_file
@@ -49,6 +49,13 @@ class Manifest(BaseModel):
     files: dict[str, File]
     digest: str = ""
     """The checksum of all this."""
+
+    @field_validator("files")
+    @classmethod
+    def _inside(cls, files: dict[str, File]) -> dict[str, File]:
+        if any(name.startswith("/") or ".." in name.split("/") or "\0" in name for name in files):
+            raise ValueError("a file outside of the index")
+        return files
 
     @property
     def size(self) -> int:

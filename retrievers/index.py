@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flarekit.errors import ConfigError
+from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import BatchRetriever, Passage
 from flarekit.retrievers.bm25 import BM25Retriever
 from flarekit.retrievers.bm25_index import BM25Part
@@ -27,6 +27,7 @@ PARTS: Mapping[Kind, tuple[str, ...]] = {"bm25": ("bm25",), "dense": ("dense",),
 Progress = Callable[[str, int, int | None], None]
 """Told what is being made, of how many more passages it is done, and of how many it will be (None: not known yet)."""
 
+_NEEDED = {"bm25": ("tokenizer",), "dense": ("embedder", "structure")}
 _YAML = (".yaml", ".yml")
 _LONG = "dense"
 """The part that takes so long to build that what is done of it is kept."""
@@ -97,8 +98,19 @@ def _asked_by_index(folder: Path, embedder: str | None) -> tuple[str, ...]:
     from flarekit.retrievers.destinations import hosts
     from flarekit.retrievers.embed import chosen
 
-    made = read_manifest(folder).made.get("dense")
+    made = _made(folder, read_manifest(folder)).get("dense")
     return hosts(chosen(made["embedder"], embedder)[0]) if made else ()
+
+
+def _made(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """What each part of an index was made with; `DataError` where that does not say what opening it needs."""
+    made: dict[str, dict[str, Any]] = {}
+    for name in PARTS[manifest.kind]:
+        part = manifest.made.get(name)
+        if not isinstance(part, dict) or not all(isinstance(part.get(key), str) for key in _NEEDED[name]):
+            raise DataError(f"{folder}: its manifest does not say how {name} was made; build the index again")
+        made[name] = part
+    return made
 
 
 def json_lines(path: Path) -> Path | None:
@@ -129,18 +141,21 @@ def open_folder(
     do not apply.
     """
     manifest = index_info(path)
+    made = _made(path, manifest)
     for option, given in (("fusion", fusion), ("weights", weights)):
         if given is not None and manifest.kind != "hybrid":
             raise ConfigError(f"a {manifest.kind} index has no {option}; leave it out, or build a hybrid one")
     if embedder and "dense" not in PARTS[manifest.kind]:
         raise ConfigError(f"a {manifest.kind} index has no embedder; leave it out, or build another kind")
     passages = Passages(path)
+    if len(passages) != manifest.passages:
+        raise DataError(
+            f"{path}: {len(passages)} passages, not the {manifest.passages} of its manifest; build it again"
+        )
     try:
-        parts = [
-            _open_part(name, path / name, manifest.made[name], passages, embedder) for name in PARTS[manifest.kind]
-        ]
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
+        parts = [_open_part(name, path / name, made[name], passages, embedder) for name in PARTS[manifest.kind]]
+    except (ConfigError, DataError) as error:
+        raise error if str(path) in str(error) else type(error)(f"{path}: {error}") from error
     ranker = parts[0] if len(parts) == 1 else HybridRanker(parts, fusion=fusion or "weighted", weights=weights)
     return IndexRetriever(manifest.kind, passages, ranker)
 

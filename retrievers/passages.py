@@ -10,7 +10,7 @@ import mmap
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import orjson
@@ -26,10 +26,11 @@ class Passages(Sequence[Passage]):
     """The passages that `write_passages` wrote to a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Open them; the files must be what was written (`flarekit.retrievers.folder.check`)."""
-        self._offsets: NDArray[np.uint64] = np.load(folder / OFFSETS, mmap_mode="r", allow_pickle=False)
-        with (folder / LINES).open("rb") as file:
-            self._lines = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        """Open them; `DataError` where the offsets are not those of the lines."""
+        self._path = folder / LINES
+        self._offsets: NDArray[np.uint64] = load_array(folder / OFFSETS, np.uint64)
+        self._lines = map_bytes(self._path)
+        check_offsets(folder / OFFSETS, self._offsets, len(self._lines))
 
     def __len__(self) -> int:
         """How many there are."""
@@ -45,8 +46,41 @@ class Passages(Sequence[Passage]):
             return [self[one] for one in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(f"passage {number} of {len(self)}")
-        id_, title, text = orjson.loads(self._lines[int(self._offsets[number]) : int(self._offsets[number + 1])])
-        return Passage(id_, title, text)
+        try:
+            found = orjson.loads(self._lines[int(self._offsets[number]) : int(self._offsets[number + 1])])
+        except orjson.JSONDecodeError as error:
+            raise DataError(f"{self._path}: passage {number} is not JSON ({error}); build the index again") from error
+        if not (isinstance(found, list) and len(found) == 3 and all(isinstance(part, str) for part in found)):
+            raise DataError(f"{self._path}: passage {number} is not an id, a title and a text; build the index again")
+        return Passage(*found)
+
+
+def load_array(path: Path, dtype: type[np.generic], dimensions: int = 1) -> NDArray[Any]:
+    """A memory-mapped array of an index; `DataError` for another type or number of dimensions, or no array at all."""
+    try:
+        loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path}: no array that an index has ({reason}); build the index again") from error
+    if loaded.dtype != dtype or loaded.ndim != dimensions:
+        shape = f"{loaded.dtype} of {loaded.ndim} dimensions"
+        raise DataError(f"{path}: an array of {shape}, not what an index has; build the index again")
+    return loaded
+
+
+def map_bytes(path: Path) -> mmap.mmap:
+    """A file's bytes, memory-mapped; `DataError` for one that is missing or empty."""
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); build the index again") from error
+
+
+def check_offsets(path: Path, offsets: NDArray[Any], end: int) -> None:
+    """`DataError` unless the offsets, two or more, go from 0 up to `end` and never down."""
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
+        raise DataError(f"{path}: offsets that do not fit what they point into; build the index again")
 
 
 def write_passages(folder: Path, passages: Iterable[Passage], source: str = "the corpus") -> Passages:
