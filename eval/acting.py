@@ -154,8 +154,9 @@ def _seen(run: RecordedRun, policy: Policy, rule: Rule, answered: Traces) -> Map
     trigger, signal = rule.trigger, rule.trigger.signal
     if isinstance(signal, StreamSignal):
         answers = {key: answer_of(trace, policy.lookahead) for key, trace in answered.items()}
+        stay = rule.action.stay if isinstance(rule.action, Escalate) else 0
         return {
-            key: Probe(signal.name, read_trigger(trigger, answer, keep=rule.action.keep), "weak")
+            key: Probe(signal.name, read_trigger(trigger, answer, keep=rule.action.keep, stay=stay), "weak")
             for key, answer in answers.items()
         }
     if isinstance(signal, PreSignal) and (measured := _measured(signal, policy, answered)):

@@ -95,11 +95,14 @@ def sentence_ends(tokens: Sequence[Token], lookahead: int = LOOKAHEAD) -> list[i
     return [*ends, len(tokens)]
 
 
-def read_trigger(trigger: Trigger, answer: Answer, *, sentences: int | None = None, keep: bool = False) -> float:
+def read_trigger(
+    trigger: Trigger, answer: Answer, *, sentences: int | None = None, keep: bool = False, stay: int = 0
+) -> float:
     """The highest value that a mid or post trigger sees; at least 0, as all signals are.
 
     With `sentences`, a mid trigger's highest value up to the end of so many sentences. `keep` says that its action
-    keeps the draft, so that a session does not read it at the end of the last sentence.
+    keeps the draft, so that a session does not read it at the end of the last sentence; `stay` how many tokens are
+    written before it is first read.
     """
     if not isinstance(trigger.signal, StreamSignal):
         raise ConfigError(f"{trigger.signal.name} is not measured on tokens; its recorded probes hold its values")
@@ -109,10 +112,11 @@ def read_trigger(trigger: Trigger, answer: Answer, *, sentences: int | None = No
     monitor = Monitor([replace(trigger, threshold=0.0)])
     seen, start = [0.0], 0
     for place, end in enumerate(answer.ends[:sentences], start=1):
-        for token in answer.tokens[start:end]:
+        for written, token in enumerate(answer.tokens[start:end], start=start + 1):
             monitor.update(token)
-            seen += (value for _, value in monitor.fired("token"))
-        if not (keep and place == len(answer.ends)):
+            if written >= stay:
+                seen += (value for _, value in monitor.fired("token"))
+        if end >= stay and not (keep and place == len(answer.ends)):
             seen += (value for _, value in monitor.fired("sentence"))
         monitor.end_sentence()
         start = end

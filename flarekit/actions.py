@@ -59,7 +59,7 @@ class Escalate:
     """When the weak engine goes on again: after one sentence, or once the trigger's signal, read on the strong engine's
     own tokens, is below the threshold."""
     stay: int = 0
-    """Tokens that the strong engine writes at least before it is calm."""
+    """Tokens that either engine writes at least before the other takes its turn."""
     name: str = "escalate"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from time import perf_counter
 from typing import NamedTuple
 
@@ -178,7 +179,7 @@ class Session:
             rule = self.policy.rules[self._mid[place]]
             if rule.action.keep and read == "sentence" and (last or self._gives_answer(end)):
                 continue
-            if self._may_act(self._mid[place]):
+            if self._may_act(self._mid[place]) and self._has_stayed(rule, end):
                 return _Decision(self._mid[place], self._fire(rule, value, end - 1), end)
         return None
 
@@ -316,9 +317,9 @@ class Session:
                 return committed
         self._monitor.update(token)
         if self._reads_tokens:
-            if self._lent is not None and not ended and self._is_calm(self._lent, segment):
+            if self._lent is not None and self._is_calm(self._lent, before + 1):
                 self._returns = True
-                return self._commit(segment, before + 1, whole=False)
+                return _joined(committed, self._commit(segment, before + 1, whole=False))
             self._decision = self._during("token", before + 1)
         return committed
 
@@ -332,13 +333,18 @@ class Session:
         segment = self.trace.segments[-1]
         return self._form.ends_answer(self._answer.sentence + text_of(segment.tokens[segment.kept : end]))
 
-    def _is_calm(self, place: int, segment: Segment) -> bool:
+    def _is_calm(self, place: int, end: int) -> bool:
         """Whether the strong engine, called by the rule at `place`, has written enough and is in no doubt itself."""
         rule = self.policy.rules[place]
         if not isinstance(rule.action, Escalate) or rule.action.back != "calm":
             return False
-        written = len(self._answer.own) + len(segment.tokens) - segment.kept
-        return written >= rule.action.stay and not rule.trigger.fires(self._monitor.value(self._mid.index(place)))
+        return self._has_stayed(rule, end) and not rule.trigger.fires(self._monitor.value(self._mid.index(place)))
+
+    def _has_stayed(self, rule: Rule, end: int) -> bool:
+        """Whether the engine at work, its draft ending at `end`, has written what the rule wants of it at least."""
+        if not isinstance(rule.action, Escalate) or not rule.action.stay:
+            return True
+        return len(self._answer.own) + end - self.trace.segments[-1].kept >= rule.action.stay
 
     def _commit(self, segment: Segment, end: int, whole: bool = True) -> Committed | None:
         """Make the draft up to `end` part of the answer; `whole` where that ends its sentence."""
@@ -538,6 +544,13 @@ class Session:
     def _pass(self, seconds: float) -> None:
         """Let the time pass that replayed tokens took when they were generated."""
         self._began -= seconds
+
+
+def _joined(first: Committed | None, second: Committed | None) -> Committed | None:
+    """Two parts of one stream that are committed at once."""
+    if first and second:
+        return replace(second, tokens=[*first.tokens, *second.tokens])
+    return first or second
 
 
 def _reason(error: Exception, patience: float | None) -> str:

@@ -243,11 +243,41 @@ async def test_rolling_entropy_takes_turns_and_keeps_every_token() -> None:
     assert trace.costs().strong_answer_tokens == 3
 
 
-async def test_the_strong_model_stays_as_long_as_it_must() -> None:
-    weak = ScriptedEngine(["Emma", (" was", DOUBT), (" born", DOUBT), " not"], ANSWER)
-    strong = ScriptedEngine([" and", " raised", " in", " Reus", " not"])
+async def test_both_models_stay_as_long_as_they_must() -> None:
+    """Four tokens each, windows of two: doubt fills the weak one's at " was", and calm the strong one's at " in"."""
+    weak = ScriptedEngine(
+        [("Emma", DOUBT), (" was", DOUBT), (" born", DOUBT), (" and", DOUBT), " not"],
+        [(" then", DOUBT), (" she", DOUBT), (" came", DOUBT), " to", (" Spain", DOUBT), (" by", DOUBT), " not"],
+        ANSWER,
+    )
+    strong = ScriptedEngine(
+        [" raised", " in", " Reus", ",", " not"],
+        [(" train", DOUBT), " with", (" her", DOUBT), (" two", DOUBT), (" little", DOUBT), " sisters", " not"],
+    )
     trace = await ask("rolling-entropy:threshold=0.5,window=2,stay=4", weak, strong=strong)
-    assert trace.text == "Emma was born and raised in Reus So the answer is Spain."
+    written = [text_of(segment.tokens[: segment.kept]) for segment in trace.segments]
+    assert written == [
+        "Emma was born and",  # in doubt from the second token on
+        " raised in Reus,",  # calm from the second on
+        " then she came to Spain by",  # in doubt up to the third, when it may not leave, and again at the sixth
+        " train with her two little sisters",  # calm at the second, when it may not leave, and again at the sixth
+        " So the answer is Spain.",
+    ]
+    assert [segment.role for segment in trace.segments] == ["weak", "strong", "weak", "strong", "weak"]
+
+
+async def test_a_turn_may_end_with_the_first_token_of_a_sentence() -> None:
+    weak = ScriptedEngine(["Emma", (" sang", DOUBT), (".", DOUBT), " not"], ANSWER)
+    strong = ScriptedEngine([(" She", DOUBT), (" died", DOUBT), (".", 0.8), " Then", " not"])
+    trace = await ask("rolling-entropy:threshold=0.5,window=2,stay=2", weak, strong=strong)
+    assert trace.text == "Emma sang. She died. Then So the answer is Spain."
+
+
+async def test_neither_model_leaves_before_its_window_is_full() -> None:
+    weak = ScriptedEngine([("Emma", DOUBT), (" was", DOUBT), (" born", DOUBT), " not"], ANSWER)
+    strong = ScriptedEngine([" and", " raised", " abroad", " not"])
+    trace = await ask("rolling-entropy:threshold=0.5,window=3,stay=1", weak, strong=strong)
+    assert trace.text == "Emma was born and raised abroad So the answer is Spain."
 
 
 # --- before generation ----------------------------------------------------------------------------------------------

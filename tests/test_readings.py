@@ -68,7 +68,13 @@ def fires(trigger: Trigger, action: Action, stream: Sequence[Said]) -> bool:
     st.booleans(),
     st.sampled_from(["token", "sentence"]),
     st.sampled_from(
-        [("mid", TWICE), ("mid", KEEP), ("mid", Escalate(back="sentence")), ("post", Escalate(restart=True))]
+        [
+            ("mid", TWICE),
+            ("mid", KEEP),
+            ("mid", Escalate(back="sentence")),
+            ("mid", Escalate(keep=True, back="calm", stay=4)),
+            ("post", Escalate(restart=True)),
+        ]
     ),
 )
 def test_a_trigger_fires_exactly_where_the_reading_reaches_its_threshold(
@@ -85,7 +91,8 @@ def test_a_trigger_fires_exactly_where_the_reading_reaches_its_threshold(
     except ConfigError:  # some signals have no form over a window
         reject()
     closed_book = session(parse_policy("closed-book"), stream)
-    value = read_trigger(trigger, answer_of(closed_book), keep=action.keep)
+    stay = action.stay if isinstance(action, Escalate) else 0
+    value = read_trigger(trigger, answer_of(closed_book), keep=action.keep, stay=stay)
     if 0 < value <= trigger.signal.high:
         assert fires(replace(trigger, threshold=value), action, stream)
     above = math.nextafter(value, math.inf)

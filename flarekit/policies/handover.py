@@ -56,9 +56,11 @@ def rolling_entropy(
 ) -> tuple[Rule, ...]:
     """Entropy-adaptive decoding: the strong model writes while the mean entropy of the last tokens is high (section 3).
 
-    Every token is kept, and the models take turns: the strong one begins when the mean over `window` tokens reaches the
-    threshold, and the weak one goes on when, after at least `stay` tokens, that of the strong one's own tokens is below
-    it. The paper measures entropy in bits over the whole vocabulary; here it is in nats over the top 10 and the rest.
+    Every token is kept, and the models take turns: the strong one goes on when the mean over the weak one's last
+    `window` tokens reaches the threshold, and the weak one again when that of the strong one's is below it. Neither
+    hands over before it has written `stay` tokens since its turn began, the first turn included, nor before it has
+    filled a window. The paper measures entropy in bits over the whole vocabulary; here it is in nats over the top 10
+    and the rest.
     """
     rolling = Trigger(find_signal("rolling-entropy", window), threshold, "mid", "token")
-    return (Rule(rolling, Escalate(keep=True, back="calm", stay=stay), times=actions),)
+    return (Rule(rolling, Escalate(keep=True, back="calm", stay=max(stay, window)), times=actions),)
