@@ -3,6 +3,7 @@
 At the end of every sentence, logistic regression on five signals of that sentence, the same five of the answer so far,
 how long the answer is, and which sentence it is. It is fitted on recorded answers: every sentence end of an answer is
 an example, labelled by what became of the whole answer, and the sentences of one answer weigh as much as one question.
+A sentence ends where a session ends it: before the next one, or after `LOOKAHEAD` tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from flarekit.errors import DataError
 from flarekit.escalation.fitting import Fitted, at_least
 from flarekit.escalation.outcomes import Floats
 from flarekit.running import Running
-from flarekit.sentences import SentenceSplitter
+from flarekit.sentences import LOOKAHEAD, SentenceSplitter
 from flarekit.signals import LOGPROBS, Span, entropy, improbability, margin, surprisal
 from flarekit.tokens import Token
 
@@ -62,7 +64,7 @@ class _Span:
 class Watched:
     """An answer while it streams; `features` are those of the sentence that the last token belongs to."""
 
-    __slots__ = ("_answer", "_sentence", "_sentences", "_splitter")
+    __slots__ = ("_answer", "_over", "_sentence", "_sentences", "_splitter")
 
     def __init__(self) -> None:
         self._answer, self._sentence = _Span(), _Span()
@@ -70,9 +72,11 @@ class Watched:
 
     def update(self, token: Token) -> bool:
         """Take the next token; True where a sentence had ended before it."""
-        ended = self._splitter.push(token.text)
-        if ended:
-            self._begin_sentence()
+        ended = self._splitter.push(token.text, cut=self._over or self._sentence.count >= LOOKAHEAD)
+        if ended and self._sentence.count:
+            self._sentences += 1
+            self._sentence.reset()
+        self._over = False
         measured = improbability(token), surprisal(token), entropy(token), margin(token)
         self._answer.update(measured)
         self._sentence.update(measured)
@@ -80,15 +84,19 @@ class Watched:
 
     def end_sentence(self) -> None:
         """The next token begins a new sentence, whatever the text says."""
-        self._splitter.restart()
-        self._begin_sentence()
+        self._over = True
 
     def reset(self) -> None:
         """Begin a new answer."""
         self._answer.reset()
         self._sentence.reset()
-        self._sentences = 1
+        self._sentences, self._over = 1, False
         self._splitter = SentenceSplitter()
+
+    @property
+    def begun(self) -> bool:
+        """Whether there has been a token."""
+        return self._answer.count > 0
 
     def features(self) -> list[float]:
         """The `FEATURES` as of now."""
@@ -98,11 +106,6 @@ class Watched:
             math.log1p(self._answer.count),
             float(self._sentences),
         ]
-
-    def _begin_sentence(self) -> None:
-        if self._sentence.count:
-            self._sentences += 1
-            self._sentence.reset()
 
 
 def sentence_features(tokens: Iterable[Token]) -> Floats:
@@ -167,43 +170,56 @@ class MidRouter:
     over: Span = "answer"
 
     def __call__(self, tokens: Iterable[Token]) -> float:
-        """The highest P(label) at any sentence end; 0 for no tokens."""
+        """P(label) after these tokens, as if the answer's last sentence ended there; 0 for no tokens."""
+        watched = Watched()
+        for token in tokens:
+            watched.update(token)
+        return self.probability(watched.features()) if watched.begun else 0.0
+
+    def highest(self, tokens: Iterable[Token]) -> float:
+        """The highest P(label) at any sentence end: what a trigger that is read there sees; 0 for no tokens."""
         return max(map(self.probability, sentence_features(tokens).tolist()), default=0.0)
 
     def running(self) -> Running:
-        """The value of the sentence so far, computed when it is read; meant to be read at sentence ends."""
+        """The same value, token by token; it was fitted on sentence ends, so it is meant to be read there."""
         return _RunningRouter(self)
 
     def probability(self, features: Sequence[float]) -> float:
         """P(label) from one row of features, 0 to 1."""
-        weights = self.fitted.arrays
-        scaled = (np.asarray(features) - weights["mean"]) / weights["scale"]
-        return float(1 / (1 + np.exp(-np.clip(scaled @ weights["coefficients"] + weights["intercept"], -700, 700))))
+        return _probability(features, *self.weights())
+
+    def weights(self) -> tuple[tuple[float, ...], float]:
+        """What each feature as it is measured counts, and the constant: the scaling is part of both."""
+        arrays = self.fitted.arrays
+        slopes = arrays["coefficients"] / arrays["scale"]
+        return tuple(slopes.tolist()), float(arrays["intercept"] - slopes @ arrays["mean"])
+
+
+def _probability(features: Sequence[float], slopes: Sequence[float], constant: float) -> float:
+    total = constant + sum(map(mul, slopes, features))
+    return 1 / (1 + math.exp(-min(max(total, -700.0), 700.0)))
 
 
 class _RunningRouter:
-    """Counts at every token, and puts the counts together only when its value is read."""
+    """P(label) along an answer: constant time per token, in plain floats."""
 
-    __slots__ = ("_router", "_watched")
+    __slots__ = ("_constant", "_slopes", "_watched", "value")
 
     def __init__(self, router: MidRouter) -> None:
-        self._router, self._watched = router, Watched()
-
-    @property
-    def value(self) -> float:
-        """P(label) as of now; 0 before the first token."""
-        features = self._watched.features()
-        return self._router.probability(features) if features[-2] else 0.0
+        self._slopes, self._constant = router.weights()
+        self._watched, self.value = Watched(), 0.0
 
     def update(self, token: Token) -> float:
-        """Take one more token. What it gives is not looked at, so nothing is computed for it."""
+        """Take one more token; the value after it."""
         self._watched.update(token)
-        return 0.0
+        self.value = _probability(self._watched.features(), self._slopes, self._constant)
+        return self.value
 
     def reset(self) -> None:
         """Begin a new answer."""
         self._watched.reset()
+        self.value = 0.0
 
     def end_sentence(self) -> None:
-        """Begin a new sentence."""
+        """The next token begins a new sentence; until then the value is that of the last one."""
         self._watched.end_sentence()

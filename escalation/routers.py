@@ -292,7 +292,7 @@ def _metrics(
         case ScoreRouter():
             scores = router.probability(judged.questions)
         case MidRouter():
-            scores = np.array([router((answers or {})[id_]) for id_ in judged.ids])
+            scores = np.array([router.highest((answers or {})[id_]) for id_ in judged.ids])
         case AskedRouter():
             return None
     return score_metrics(judged.labels(task.weak, task.strong, _target(task.target)), scores)

@@ -17,15 +17,12 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.eval.curves import parse
 from flarekit.eval.recorded import RecordedRun
 from flarekit.monitor import Monitor
-from flarekit.policies import Policy
-from flarekit.sentences import SentenceSplitter
+from flarekit.sentences import LOOKAHEAD, SentenceSplitter
 from flarekit.signals import SIGNALS, StreamSignal, find_signal
 from flarekit.tokens import Token
 from flarekit.trace import Moment, Probe, Segment, Trace
 from flarekit.triggers import Trigger
 
-LOOKAHEAD = Policy("").lookahead
-"""Tokens after which a sentence is judged as it is, as in every policy that does not say otherwise."""
 _WORDS_ONLY = ("min-prob", "entropy")
 """Signals that are read without punctuation and white space too, as the mid-generation policies do by default."""
 
@@ -85,11 +82,7 @@ def sentence_ends(tokens: Sequence[Token], lookahead: int = LOOKAHEAD) -> list[i
     """
     splitter, ends, start = SentenceSplitter(), [], 0
     for place, token in enumerate(tokens):
-        ended = splitter.push(token.text)
-        if not ended and place - start >= lookahead:
-            ended = True
-            splitter.restart()
-        if ended:
+        if splitter.push(token.text, cut=place - start >= lookahead):
             ends.append(place)
             start = place
     return [*ends, len(tokens)]

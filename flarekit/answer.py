@@ -27,9 +27,9 @@ class Answer:
         """All of it."""
         return self.inherited + text_of(self.own)
 
-    def begins_sentence(self, token: Token) -> bool:
-        """Take the next token of the draft: True when a sentence ended before it."""
-        return self._splitter.push(token.text)
+    def begins_sentence(self, token: Token, *, cut: bool) -> bool:
+        """Take the next token of the draft: True when a sentence ended before it, as with `cut` one does."""
+        return self._splitter.push(token.text, cut=cut)
 
     def end_sentence(self) -> None:
         """The next token begins a sentence, whatever the text says."""

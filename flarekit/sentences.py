@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import sentencex
 
+LOOKAHEAD = 64
+"""Tokens after which a sentence is judged as it is (FLARE's look-ahead), unless a policy says otherwise."""
 _MAY_END = frozenset(".!?…。！？\"'”’)]\n")
 
 
@@ -23,10 +25,13 @@ class SentenceSplitter:
         """The sentence so far."""
         return self._text
 
-    def push(self, piece: str) -> bool:
-        """Take the next piece of text; True when a sentence ended before it, so that `piece` begins the next one."""
+    def push(self, piece: str, *, cut: bool = False) -> bool:
+        """Take the next piece of text; True when a sentence ended before it, so that `piece` begins the next one.
+
+        With `cut` one ends there whatever the text says.
+        """
         text = self._text + piece
-        if self._may_end(piece) and self._boundary(text) <= len(self._text):
+        if cut or (self._may_end(piece) and self._boundary(text) <= len(self._text)):
             self._text = piece
             return True
         self._text = text

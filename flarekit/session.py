@@ -307,10 +307,7 @@ class Session:
         segment.tokens.append(token)
         self._generated += 1
         committed = None
-        ended = self._answer.begins_sentence(token)
-        if not ended and before - segment.kept >= self.policy.lookahead:
-            ended = True
-            self._answer.end_sentence()
+        ended = self._answer.begins_sentence(token, cut=before - segment.kept >= self.policy.lookahead)
         if ended:
             committed = self._end_sentence(segment, before)
             if self._decision or self._answer.complete or self._returns:

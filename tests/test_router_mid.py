@@ -15,6 +15,7 @@ from flarekit.errors import DataError
 from flarekit.escalation import mid_lr
 from flarekit.escalation.fitting import Fitted
 from flarekit.escalation.mid_lr import FEATURES, MidRouter, sentence_features
+from flarekit.eval.readings import sentence_ends
 from flarekit.monitor import Monitor
 from flarekit.signals import find_signal
 from flarekit.tokens import Token
@@ -63,10 +64,37 @@ def test_the_features_are_the_signals_of_that_name(sentences: list[list[float]])
                 assert value == pytest.approx(find_signal(signal)(spans[span]))
 
 
+def test_a_sentence_without_an_end_is_cut_where_a_session_cuts_it() -> None:
+    said = [token(" and", p) for p in [0.9] * 64 + [0.5] * 64 + [0.8] * 22]
+    rows = sentence_features(said)
+    lowest = FEATURES.index("min-prob of the sentence")
+    assert rows[:, lowest] == pytest.approx([0.1, 0.5, 0.2])
+    assert rows[:, FEATURES.index("sentence")].tolist() == [1, 2, 3]
+    assert np.exp(rows[:, FEATURES.index("ln(1 + tokens)")]) - 1 == pytest.approx([64, 128, 150])
+
+
+@given(st.lists(st.sampled_from([" Mr", ".", " and", " Then", " 3", "!", '"', "\n"]), max_size=150))
+@settings(deadline=None)
+def test_what_it_is_fitted_on_are_the_sentences_that_a_session_ends(texts: list[str]) -> None:
+    said = [token(text, 0.9) for text in texts]
+    lengths = np.exp(sentence_features(said)[:, FEATURES.index("ln(1 + tokens)")]) - 1
+    assert lengths == pytest.approx([end for end in sentence_ends(said) if end])
+
+
 def test_an_unsure_sentence_raises_the_value() -> None:
     made = router()
     assert made(answer([SURE] * 4, [UNSURE] * 4)) > 0.5 > made(answer([SURE] * 4, [SURE] * 4))
     assert made([]) == 0.0
+
+
+def test_a_doubt_that_has_passed_shows_in_the_highest_value_alone() -> None:
+    made = router()
+    text = answer([SURE] * 4, [UNSURE] * 2, *[[SURE] * 12] * 3)
+    ends = [made(text[:end]) for end in sentence_ends(text)]
+    assert made.highest(text) == pytest.approx(max(ends))
+    assert made(text) == pytest.approx(ends[-1])
+    assert made.highest(text) > made(text) + 0.01
+    assert made.highest([]) == 0.0
 
 
 def test_while_streaming_the_value_at_every_sentence_end_is_the_same() -> None:

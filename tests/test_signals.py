@@ -1,18 +1,35 @@
-"""What the signals measure, and that their running form is the same number."""
+"""What the signals measure, and that their running form is the same number after every token."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted import token, tokens
 
 from flarekit.errors import ConfigError
+from flarekit.escalation.mid_lr import MidRouter, fit
+from flarekit.eval.readings import sentence_ends
+from flarekit.monitor import Monitor
 from flarekit.running import bend
-from flarekit.signals import LENGTH, SEARCH_REQUEST, SIGNALS, Signal, Span, entropy, find_signal, margin
+from flarekit.signals import (
+    ALWAYS,
+    LENGTH,
+    SEARCH_REQUEST,
+    SIGNALS,
+    Signal,
+    Span,
+    StreamSignal,
+    entropy,
+    find_signal,
+    margin,
+)
 from flarekit.tokens import Token
+from flarekit.triggers import Trigger
 
 TOKENS = st.builds(
     lambda text, ps: Token(text, 0, math.log(ps[0]), {str(place): math.log(p) for place, p in enumerate(ps)}),
@@ -29,13 +46,51 @@ SPANNED = (
 )
 
 
-@given(SPANNED, st.booleans(), st.lists(TOKENS))
-def test_the_running_value_is_the_pure_one(spanned: tuple[str, Span], words_only: bool, said: list[Token]) -> None:
-    signal = find_signal(*spanned, words_only)
+STREAMS = st.builds(lambda said, times: said * times, st.lists(TOKENS, max_size=12), st.sampled_from([1, 1, 8]))
+"""Short ones, and such that go on for longer than a look-ahead without the end of a sentence."""
+UNTRAINED: st.SearchStrategy[StreamSignal] = st.one_of(
+    st.builds(lambda spanned, words: find_signal(*spanned, words), SPANNED, st.booleans()),
+    st.sampled_from([LENGTH, ALWAYS, SEARCH_REQUEST]),
+)
+
+
+@cache
+def trained() -> StreamSignal:
+    """A `mid-lr` router that was fitted on answers which differ in how sure they are."""
+    answers = [tokens(*[(word, p) for word in [" so", " it", " is", "."] * 3]) for p in (0.95, 0.4, 0.9, 0.3)]
+    return MidRouter({}, fit(answers, np.array([False, True, False, True])))
+
+
+@settings(deadline=None)
+@given(UNTRAINED | st.builds(trained), STREAMS)
+def test_the_running_value_is_the_pure_one_after_every_token(signal: StreamSignal, said: list[Token]) -> None:
     running = signal.running()
-    for one in said:
-        running.update(one)
-    assert running.value == pytest.approx(signal(said), abs=1e-12)
+    assert running.value == signal([])
+    for place, one in enumerate(said, start=1):
+        told = running.update(one)
+        assert told == running.value == pytest.approx(signal(said[:place]), abs=1e-12)
+
+
+@settings(deadline=None)
+@given(st.builds(trained), STREAMS, st.integers(0, 20))
+def test_a_session_s_monitor_shows_the_pure_value_of_a_signal_over_the_answer(
+    signal: StreamSignal, said: list[Token], taken_back: int
+) -> None:
+    """Told of sentence ends like a session's, and after a draft was taken back."""
+    monitor, ends = Monitor([Trigger(signal, 0.5, "mid")]), sentence_ends(said)
+    for place, one in enumerate(said):
+        if place in ends:
+            monitor.end_sentence()
+            assert monitor.value(0) == pytest.approx(signal(said[:place]))
+        monitor.update(one)
+        assert monitor.value(0) == pytest.approx(signal(said[: place + 1]))
+    kept = max((end for end in ends if end <= len(said) - taken_back), default=0)
+    monitor.rewind(said[:kept])
+    for place, one in enumerate(said[kept:], start=kept + 1):
+        if place - 1 in ends:
+            monitor.end_sentence()
+        monitor.update(one)
+        assert monitor.value(0) == pytest.approx(signal(said[:place]))
 
 
 @given(SPANNED, st.lists(TOKENS, min_size=1))

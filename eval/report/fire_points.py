@@ -14,11 +14,10 @@ from typing import Literal, NamedTuple
 
 from flarekit.errors import FlarekitError
 from flarekit.eval.curves import parse
-from flarekit.eval.readings import LOOKAHEAD
 from flarekit.monitor import Monitor
 from flarekit.policies import parse_policy
 from flarekit.running import Measure
-from flarekit.sentences import SentenceSplitter
+from flarekit.sentences import LOOKAHEAD, SentenceSplitter
 from flarekit.signals import Signal, find_signal
 from flarekit.tokens import Token
 from flarekit.trace import HandedOver, Segment, Trace
@@ -112,11 +111,7 @@ def walk(trace: Trace, lookahead: int = LOOKAHEAD) -> list[Seen]:
 def _segment(segment: Segment, monitor: Monitor, splitter: SentenceSplitter, lookahead: int) -> Seen:
     values, starts = [], [0]
     for place, token in enumerate(segment.tokens):
-        ended = splitter.push(token.text)
-        if not ended and place - starts[-1] >= lookahead:
-            ended = True
-            splitter.restart()
-        if ended and place:
+        if splitter.push(token.text, cut=place - starts[-1] >= lookahead) and place:
             monitor.end_sentence()
             starts.append(place)
         monitor.update(token)

@@ -17,6 +17,7 @@ from flarekit.actions import Action, Escalate, Retrieve
 from flarekit.errors import ConfigError
 from flarekit.probes import Chooser
 from flarekit.prompts import Prompt
+from flarekit.sentences import LOOKAHEAD
 from flarekit.triggers import Trigger
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -57,7 +58,7 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     prompt: Prompt = field(default_factory=Prompt)
     budget: Budget = field(default_factory=Budget)
-    lookahead: int = 64
+    lookahead: int = LOOKAHEAD
     """A sentence longer than this many tokens is judged as it is (FLARE's look-ahead)."""
     chooser: Chooser | None = None
     tradeoff: float | None = None
