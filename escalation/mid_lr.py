@@ -68,7 +68,7 @@ class Watched:
 
     def __init__(self) -> None:
         self._answer, self._sentence = _Span(), _Span()
-        self.reset()
+        self._splitter, self._sentences, self._over = SentenceSplitter(), 1, False
 
     def update(self, token: Token) -> bool:
         """Take the next token; True where a sentence had ended before it."""
@@ -90,8 +90,8 @@ class Watched:
         """Begin a new answer."""
         self._answer.reset()
         self._sentence.reset()
+        self._splitter.restart()
         self._sentences, self._over = 1, False
-        self._splitter = SentenceSplitter()
 
     @property
     def begun(self) -> bool:

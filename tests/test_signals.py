@@ -49,7 +49,7 @@ SPANNED = (
 STREAMS = st.builds(lambda said, times: said * times, st.lists(TOKENS, max_size=12), st.sampled_from([1, 1, 8]))
 """Short ones, and such that go on for longer than a look-ahead without the end of a sentence."""
 UNTRAINED: st.SearchStrategy[StreamSignal] = st.one_of(
-    st.builds(lambda spanned, words: find_signal(*spanned, words), SPANNED, st.booleans()),
+    st.builds(lambda spanned, words: find_signal(spanned[0], spanned[1], words), SPANNED, st.booleans()),
     st.sampled_from([LENGTH, ALWAYS, SEARCH_REQUEST]),
 )
 
