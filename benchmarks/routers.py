@@ -171,6 +171,8 @@ def chooser_table(data: Outcomes, seed: int, rows: Rows, name: str) -> None:
     weak, strong = data.scores.T
     fold = folds(data.questions, data.scores.argmax(axis=1).tolist(), FOLDS, seed)
     for router, (kind, options) in CHOOSERS.items():
+        if len(data.arms) < KINDS[kind].fewest:
+            continue
         task = score_task(KINDS["tfidf-lr"], data, "wrong", "closed-book", "rag", seed)
         choice = np.empty(len(data.ids), dtype=int)
         for number in range(FOLDS):

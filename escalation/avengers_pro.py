@@ -4,6 +4,10 @@ Questions are embedded and clustered. In every cluster each arm has a mean score
 0..1 between the worst and the best arm of that cluster, and is worth α·p + (1 - α)·(1 - c). A new question takes the
 arm worth most over its nearest clusters, weighted by a softmax of their similarities.
 
+It takes three arms or more. Of two, the better is brought to 1 and the other to 0, in both p and c, however near they
+are: where one is better and the other cheaper they are worth α and 1 - α, whatever was measured, so that α = .5 ties
+them everywhere and any other α takes the better or the cheaper one throughout.
+
 Arms can be anything that was recorded: a model, with look-ups or without. Centroids are normalised, so that the nearest
 one is not the longest one, and a cost that is not known is an error (`Outcomes` refuses it), never a cost of nothing.
 The paper clusters some thousand questions into 60 by Qwen3's 4096-dimensional embeddings; ours are fewer and MiniLM's.

@@ -34,6 +34,8 @@ class Kind:
     """What it predicts unless told otherwise."""
     arms: tuple[str, ...] = ()
     """The arms that a chooser takes unless told otherwise; all, where there are none."""
+    fewest: int = 2
+    """Arms below which a chooser has nothing to weigh."""
 
     def function(self, name: str) -> Callable[..., Any]:
         """`fit`, `predict`, `choose` or `check` of this kind."""
@@ -50,6 +52,15 @@ class Kind:
         if name not in self.options():
             known = ", ".join(self.options()) or "none"
             raise ConfigError(f"a {self.name} router has no option {name!r}; there are {known}")
+
+    def check_arms(self, arms: Sequence[str]) -> None:
+        """A `ConfigError` where a chooser of this kind would have too few arms, or one of them twice."""
+        if len(set(arms)) < len(arms) or len(arms) < self.fewest:
+            count = {2: "two", 3: "three"}[self.fewest]
+            why = "; between two, scores and costs are brought to 0 and 1 whatever they are" if self.fewest > 2 else ""
+            raise ConfigError(
+                f"a router of the kind {self.name} chooses among {count} different arms at least, not {', '.join(arms)}{why}"
+            )
 
     def fit(self, *given: Any, **options: Any) -> Fitted:
         """Fit with options; `ConfigError` for an unknown one, or one of another type."""
@@ -84,7 +95,7 @@ KINDS: dict[str, Kind] = {
             "adaptive_rag",
             arms=("closed-book", "rag", "iter-retgen"),
         ),
-        Kind("avengers-pro", "chooser", "Avengers-Pro (Zhang et al. 2025, arXiv:2508.12631)", "avengers_pro"),
+        Kind("avengers-pro", "chooser", "Avengers-Pro (Zhang et al. 2025, arXiv:2508.12631)", "avengers_pro", fewest=3),
         Kind("masrouter", "chooser", "MasRouter (Yue et al. 2025, arXiv:2502.11133)", "masrouter"),
         Kind("mid-lr", "stream", "a learned trigger during generation, flarekit's own", "mid_lr"),
     )

@@ -231,10 +231,9 @@ def _arms(kind: Kind, outcomes: Outcomes, wanted: Sequence[str]) -> Sequence[str
         families = {split_arm(arm)[1].partition(":")[0] for arm in outcomes.arms}
         wanted = [arm for arm in kind.arms if arm in families]  # one that fits several arms is refused below
     wanted = wanted or outcomes.arms
-    places = [outcomes.arm(arm) for arm in wanted]
-    if len(set(places)) < 2 or len(set(places)) < len(places):
-        raise ConfigError(f"a {kind.name} router chooses among two different arms at least, not {', '.join(wanted)}")
-    return [outcomes.arms[place] for place in places]
+    found = [outcomes.arms[outcomes.arm(arm)] for arm in wanted]
+    kind.check_arms(found)
+    return found
 
 
 def _target(target: str) -> Target:

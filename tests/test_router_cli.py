@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -72,6 +73,21 @@ def test_a_router_is_trained_and_described(
         assert one in out
     assert flarekit("router", "info", tmp_path / "r") == (0, out, "")
     assert json.loads((tmp_path / "r" / "router.json").read_bytes())["kind"] == kind
+
+
+def test_a_router_of_two_arms_that_was_saved_before_three_were_asked_for_opens_with_a_caution(
+    flarekit: Flarekit, run: Path, tmp_path: Path
+) -> None:
+    command = ("router", "train", run, "--kind", "avengers-pro", "--option", "clusters=2", "--out", tmp_path / "r")
+    status, _, err = flarekit(*command)
+    assert status == 2
+    assert "a router of the kind avengers-pro chooses among three different arms at least, not closed-book, rag" in err
+    with pytest.MonkeyPatch.context() as before:
+        before.setitem(KINDS, "avengers-pro", replace(KINDS["avengers-pro"], fewest=2))
+        assert "caution" not in flarekit(*command)[1]
+    status, out, _ = flarekit("router", "info", tmp_path / "r")
+    assert status == 0
+    assert "caution      a router of the kind avengers-pro chooses among three" in out
 
 
 def test_options_reach_the_router(flarekit: Flarekit, run: Path, tmp_path: Path) -> None:

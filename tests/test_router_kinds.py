@@ -20,6 +20,8 @@ from flarekit.escalation.fitting import Fitted, Task
 from flarekit.escalation.linear import fit_logistic
 from flarekit.escalation.outcomes import Floats, Outcomes
 
+SHARE = st.floats(0, 1)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def plane() -> Iterator[None]:
@@ -203,6 +205,22 @@ def test_an_arm_is_worth_its_score_and_its_cheapness() -> None:
 
 def test_arms_that_are_alike_differ_in_nothing() -> None:
     assert avengers_pro.worth(np.array([[0.5, 0.5]]), np.array([[3.0, 3.0]]), 0.5).tolist() == [[0.5, 0.5]]
+
+
+@given(st.lists(st.tuples(SHARE, SHARE), min_size=1, max_size=6), st.floats(0.1, 100), st.floats(0.1, 100))
+def test_between_two_arms_a_half_ties_them_or_one_is_better_and_cheaper(
+    scores: list[tuple[float, float]], one: float, other: float
+) -> None:
+    """Why avengers-pro is refused two arms: what they are worth does not depend on how much is gained, or at what."""
+    values = avengers_pro.worth(np.array(scores), np.tile([one, other], (len(scores), 1)), 0.5)
+    assert set(values.ravel()) <= {0.0, 0.5, 1.0}
+
+
+def test_among_three_arms_what_is_gained_counts() -> None:
+    costs = np.array([[10.0, 20.0, 30.0]])
+    much, little = (avengers_pro.worth(np.array([[0.2, middle, 0.6]]), costs, 0.5)[0] for middle in (0.5, 0.3))
+    assert much.tolist() == pytest.approx([0.5, 0.625, 0.5])
+    assert little.tolist() == pytest.approx([0.5, 0.375, 0.5])
 
 
 def test_the_nearest_cluster_decides_and_the_trade_off_is_alpha() -> None:

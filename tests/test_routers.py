@@ -152,6 +152,13 @@ def test_a_label_that_all_share_is_refused() -> None:
         ("knn", {"target": "lucky"}, "no target is called 'lucky'"),
         ("knn", {"test_share": 1.0}, "between 0 and 1"),
         ("masrouter", {"arms": ["rag"]}, "two different arms at least"),
+        ("masrouter", {"arms": ["rag", "rag"]}, "two different arms at least"),
+        (
+            "avengers-pro",
+            {"arms": ["rag", "closed-book"], "alpha": 0.5},
+            "three different arms at least, not rag, clos",
+        ),
+        ("avengers-pro", {"arms": ["rag", "closed-book", "rag"]}, "three different arms at least"),
     ],
 )
 def test_a_bad_option_is_one_clear_line(kind: str, options: dict[str, Any], says: str) -> None:

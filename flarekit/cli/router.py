@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from flarekit.escalation.kinds import Kind as Known
 
 Target = Literal["wrong", "helps", "hurts", "strong-wins"]
 Kind = Literal[
@@ -129,8 +132,21 @@ def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
         f"  settings     {', '.join(f'{key}={value}' for key, value in hyper.items()) or 'none'}",
         f"  made         {manifest['created']} by flarekit {manifest['flarekit']}",
         *_metrics(manifest["metrics"]),
+        *_caution(kind, manifest["arms"]),
         f"  use it as    {_usage(kind.shape, kind.name, folder)}",
     ]
+
+
+def _caution(kind: Known, arms: Sequence[str]) -> list[str]:
+    """What is wrong with a router that this version would not train."""
+    from flarekit.errors import ConfigError
+
+    try:
+        if kind.shape == "chooser":
+            kind.check_arms(arms)
+    except ConfigError as error:
+        return [f"  caution      {error}; train it again"]
+    return []
 
 
 def _predicts(shape: str, manifest: Mapping[str, Any]) -> str:
