@@ -58,8 +58,9 @@ class Kind:
         if len(set(arms)) < len(arms) or len(arms) < self.fewest:
             count = {2: "two", 3: "three"}[self.fewest]
             why = "; between two, scores and costs are brought to 0 and 1 whatever they are" if self.fewest > 2 else ""
+            given = ", ".join(arms)
             raise ConfigError(
-                f"a router of the kind {self.name} chooses among {count} different arms at least, not {', '.join(arms)}{why}"
+                f"a router of the kind {self.name} chooses among {count} different arms at least, not {given}{why}"
             )
 
     def fit(self, *given: Any, **options: Any) -> Fitted:

@@ -26,7 +26,7 @@ from flarekit.escalation.kinds import Kind, find_kind
 from flarekit.escalation.mid_lr import MidRouter
 from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target
 from flarekit.escalation.quality import chooser_metrics, score_metrics
-from flarekit.escalation.split import split
+from flarekit.escalation.split import digest, split
 from flarekit.policies.base import split_arm
 from flarekit.prompts import Prompt
 from flarekit.tokens import Token
@@ -268,6 +268,7 @@ def _manifest(
             "calibration": [outcomes.ids[row] for row in rows],
             "test": [outcomes.ids[row] for row in test],
         },
+        "digests": [digest(outcomes.questions[row]) for row in rows],
         "hyperparameters": dict(fitted.settings),
         "shapes": {name: list(array.shape) for name, array in fitted.arrays.items()},
         "texts": bool(fitted.texts),

@@ -5,6 +5,7 @@ The same question may come from two sources under two ids: questions whose words
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Hashable, Sequence
 
@@ -19,6 +20,11 @@ Rows = NDArray[np.int64]
 def normalize_question(text: str) -> str:
     """A question without case, punctuation and spacing; as it is where it has no word."""
     return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+
+
+def digest(question: str) -> str:
+    """What a question says, in 16 characters: the same for all questions whose words are the same."""
+    return hashlib.sha256(normalize_question(question).encode()).hexdigest()[:16]
 
 
 def split(questions: Sequence[str], strata: Sequence[Hashable], test_share: float, seed: int) -> tuple[Rows, Rows]:

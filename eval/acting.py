@@ -18,6 +18,7 @@ from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.costs import Prices, price
 from flarekit.eval.curves import parse
+from flarekit.eval.fitted import Lessons, lessons
 from flarekit.eval.metrics import f1
 from flarekit.eval.outcomes import WRONG_BELOW
 from flarekit.eval.readings import answer_of, probes, read_trigger
@@ -79,8 +80,10 @@ def read_sample(run: RecordedRun, policy: Policy, prices: Prices, *, needs_costs
     base, helped = _arms(run, policy, rule)
     if helped is None and needs_costs:
         raise DataError(f"{run.path}: has no answers of {_named([_alone(rule)])}, which tell what acting costs")
-    fitted_on = set(getattr(rule.trigger.signal, "manifest", {}).get("calibration", ()))
-    answered = {key: trace for key, trace in run.traces[base].items() if key not in fitted_on}
+    taught = _lessons(policy).among(run.questions.values(), run.manifest.dataset.name)
+    answered = {key: trace for key, trace in run.traces[base].items() if key not in taught}
+    if not answered:
+        raise DataError(f"{run.path}: {rule.trigger.signal.name} was trained on every question that {base} answered")
     left_out = len(run.traces[base]) - len(answered)
     seen = _seen(run, policy, rule, answered)
     keys = [key for key in answered if key in seen]
@@ -107,6 +110,21 @@ def read_sample(run: RecordedRun, policy: Policy, prices: Prices, *, needs_costs
         left,
         acted,
     )
+
+
+def _lessons(policy: Policy) -> Lessons:
+    """The questions that the policy's routers were fitted on; a `DataError` where one does not say."""
+    found = Lessons()
+    for rule in policy.rules:
+        signal = rule.trigger.signal
+        if manifest := getattr(signal, "manifest", None):
+            found |= lessons(manifest, signal.name)
+    if found.unknown:
+        raise DataError(
+            f"the router of {policy.spec} does not say which questions it was fitted on, so none can be told to be new "
+            "to it; train it again"
+        )
+    return found
 
 
 def _arms(run: RecordedRun, policy: Policy, rule: Rule) -> tuple[str, str | None]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.costs import Prices, price
 from flarekit.eval.dataset import Metric, Question
+from flarekit.eval.fitted import lessons_of
 from flarekit.eval.metrics import exact_match, f1, supporting_recall
 from flarekit.eval.recorded import RecordedRun, read_run
 from flarekit.eval.statistics import Interval, mean_interval, paired_difference
@@ -68,6 +69,10 @@ class Group:
     arms: dict[str, Arm] = field(default_factory=dict)
     """By policy specification."""
     runs: list[RecordedRun] = field(default_factory=list)
+    taught: dict[str, int] = field(default_factory=dict)
+    """Answers that don't count, because a trained router in the policy was fitted on their questions; by policy."""
+    unknown: dict[str, str] = field(default_factory=dict)
+    """Policies with a router that does not say what it was fitted on, with its folder."""
 
     @property
     def models(self) -> str:
@@ -108,8 +113,9 @@ class Row:
 def load_runs(directories: Iterable[Path]) -> list[Group]:
     """The results in run directories, grouped by dataset and models, in the order of the directories.
 
-    `DataError` where a directory cannot be read, none holds a finished question, or two hold the same policy's answer
-    to the same question.
+    A policy is not judged by questions that a trained router in it was fitted on: `cautions` says which answers are
+    left out. `DataError` where a directory cannot be read, none holds a finished question, or two hold the same
+    policy's answer to the same question.
     """
     groups: list[Group] = []
     for path in {directory.resolve(): directory for directory in directories}.values():
@@ -120,10 +126,11 @@ def load_runs(directories: Iterable[Path]) -> list[Group]:
             group = Group(dataset.name, dataset.metric, manifest.model_of("weak") or "unknown model", None)
             groups.append(group)
         _add(run, group)
-    groups = [group for group in groups if group.arms]
-    if not groups:
-        raise DataError("no question is finished in these run directories yet")
-    return groups
+    finished = [group for group in groups if group.arms]
+    if not finished:
+        said = " ".join(caution for group in groups for caution in cautions(group))
+        raise DataError(f"no question is finished in these run directories yet{said and f'. {said}'}")
+    return finished
 
 
 def table(group: Group, *, baseline: str | None = None, prices: Prices | None = None) -> list[Row]:
@@ -182,6 +189,20 @@ def unequal(rows: Sequence[Row]) -> str:
     )
 
 
+def cautions(group: Group) -> list[str]:
+    """A sentence for every policy that a trained router decides for, where that bears on its questions."""
+    return [
+        *(
+            f"{policy}: {count} answers don't count, because its router was fitted on their questions."
+            for policy, count in group.taught.items()
+        ),
+        *(
+            f"{policy}: {folder} does not say which questions its router was fitted on; they may be among these."
+            for policy, folder in group.unknown.items()
+        ),
+    ]
+
+
 def _belongs(run: RecordedRun, group: Group) -> bool:
     """A run without a strong model belongs to one that has any: its policies never asked it."""
     manifest = run.manifest
@@ -206,10 +227,22 @@ def _add(run: RecordedRun, group: Group) -> None:
                 f"{run.path}: {policy} answered question {min(twice)!r} in another of these runs too; "
                 "leave one of the directories out"
             )
-        new = {key: _result(trace, group.questions[key], group.metric) for key, trace in traces.items()}
-        results = {**known, **new}
-        group.arms[policy] = Arm(policy, {key: results[key] for key in group.questions if key in results})
+        untaught = _untaught(run, group, policy, traces)
+        new = {key: _result(trace, group.questions[key], group.metric) for key, trace in untaught.items()}
+        if results := {**known, **new}:
+            group.arms[policy] = Arm(policy, {key: results[key] for key in group.questions if key in results})
     group.runs.append(run)
+
+
+def _untaught(run: RecordedRun, group: Group, policy: str, traces: Mapping[str, Trace]) -> Mapping[str, Trace]:
+    """The answers that may judge the policy; of the others the group keeps count."""
+    known = lessons_of(policy)
+    taught = known.among(run.questions.values(), group.dataset) & traces.keys()
+    if taught:
+        group.taught[policy] = group.taught.get(policy, 0) + len(taught)
+    if known.unknown:
+        group.unknown[policy] = ", ".join(sorted(known.unknown))
+    return {key: trace for key, trace in traces.items() if key not in taught}
 
 
 def _result(trace: Trace, question: Question, metric: Metric) -> Result:

@@ -12,6 +12,7 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.costs import Prices, price
 from flarekit.escalation.outcomes import WRONG_BELOW, Outcomes, Target, find_arm, label
 from flarekit.eval.dataset import Metric, Question
+from flarekit.eval.fitted import lessons_of
 from flarekit.eval.metrics import f1
 from flarekit.eval.pool import take, take_strings
 from flarekit.eval.recorded import RecordedRun, read_run
@@ -52,7 +53,8 @@ def read_outcomes(
     """Outcomes out of run directories, and of JSONL files with `id, question, answers, no_retrieval, one_retrieval`.
 
     Sources of one dataset are joined by question, those of several stacked. Only questions that every arm answered are
-    kept: every arm in `arms`, or every one that all datasets have. An arm is a policy's specification, or
+    kept: every arm in `arms`, or every one that all datasets have; and an arm that a trained router decides for has not
+    answered those that the router was fitted on. An arm is a policy's specification, or
     "MODEL/specification" where the sources' weak engines run several models. `weak` then names the arm whose model the
     weak prices are for; answers of other models are priced as the strong engine's. `DataError` where nothing is left.
     """
@@ -111,7 +113,10 @@ def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:
         if all(id_ in one.answered[arm] for arm in arms)
     ]
     if not rows:
-        raise DataError(f"no question was answered by all of {', '.join(arms)}; run them on the same questions")
+        raise DataError(
+            f"no question was answered by all of {', '.join(arms)}; run them on the same questions, and those with a "
+            "trained router on others than it was fitted on"
+        )
     ids, questions, answers = zip(*rows, strict=True)
     return Outcomes(
         ids,
@@ -133,8 +138,11 @@ def _add_run(dataset: _Dataset, run: RecordedRun, several: bool, prices: Prices)
             raise DataError(
                 f"{run.path}: {policy} answered question {min(twice)!r} in another source too; leave one out"
             )
+        # What a router answers to the questions that it was fitted on is better than what it will do.
+        taught = lessons_of(policy).among(run.questions.values(), run.manifest.dataset.name)
         for id_, trace in traces.items():
-            arm[id_] = _scored(trace, run.questions[id_], run.manifest.dataset.metric, prices)
+            if id_ not in taught:
+                arm[id_] = _scored(trace, run.questions[id_], run.manifest.dataset.metric, prices)
 
 
 def _add_file(dataset: _Dataset, path: Path) -> None:

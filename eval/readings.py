@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.curves import parse
+from flarekit.eval.fitted import lessons_of
 from flarekit.eval.recorded import RecordedRun
 from flarekit.monitor import Monitor
 from flarekit.sentences import LOOKAHEAD, SentenceSplitter
@@ -128,13 +129,14 @@ def probes(run: RecordedRun, moment: Moment) -> dict[str, dict[str, Probe]]:
     """The first probe of every signal on every question, by the signal's name and question id.
 
     Probes before a trace's first segment are "pre", those after it "post". Two trained routers may share a name, so
-    that theirs is followed by the folder in brackets.
+    that theirs is followed by the folder in brackets; of the questions that one was fitted on it says nothing.
     """
     found: dict[str, dict[str, Probe]] = {}
     for policy, traces in run.traces.items():
         router = parse(policy).parameters.get("router")
+        taught = lessons_of(policy).among(run.questions.values(), run.manifest.dataset.name)
         for key, trace in traces.items():
-            for probe in _probes_of(trace, moment):
+            for probe in _probes_of(trace, moment) if key not in taught else ():
                 name = f"{probe.signal} ({router})" if router else probe.signal
                 found.setdefault(name, {}).setdefault(key, probe)
     return found

@@ -23,7 +23,6 @@ from flarekit.eval.promises import explain
 from flarekit.eval.readings import answer_of, read_trigger
 from flarekit.eval.recorded import read_run
 from flarekit.policies import parse_policy
-from flarekit.probes import ROUTERS
 from flarekit.trace import HandedOver, Probe, Segment, Trace
 
 # Twenty questions, q00 to q19. The lowest token probability falls from .99 to .04 in steps of .05, so min-prob rises
@@ -170,30 +169,6 @@ def test_a_signal_of_the_question_alone_needs_no_record(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", QUESTIONS, traces(closed_book))
     made = found(run, "pre-retrieve:signal=random", "rate=0.5")
     assert (made.reached.rate.estimate, made.reached.cost, made.helped) == (0.5, None, None)
-
-
-class Reader:
-    """A trained router that was fitted on q00 to q09, and gives a question's number."""
-
-    name, high, source, needs = "reader", math.inf, "", "nothing"
-
-    def __init__(self) -> None:
-        self.manifest = {"calibration": KEYS[:10]}
-
-    async def measure(self, question: str, engine: Any, prompt: Any) -> Probe:
-        return Probe(self.name, float(question.removeprefix("Question q").removesuffix("?")), "weak")
-
-
-def test_questions_that_a_router_was_trained_on_do_not_count(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(ROUTERS, "reader", lambda _: Reader())
-    folder = tmp_path / "router"
-    folder.mkdir()
-    (folder / "router.json").write_text('{"kind": "reader"}')
-    made = found(path, f"pre-retrieve:router={folder}", "rate=0.3")
-    assert (made.left_out, made.reached.n, made.threshold) == (10, 10, 17)
-    assert "10 questions were left out, because reader was trained on them." in explain(made)
 
 
 def test_questions_that_a_signal_was_not_measured_on_are_told(tmp_path: Path) -> None:

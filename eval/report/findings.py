@@ -15,7 +15,7 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.costs import Prices
 from flarekit.escalation.outcomes import Target
 from flarekit.eval.budgets import Split, budgets_of, spending, split, split_rows
-from flarekit.eval.compare import Group, Row
+from flarekit.eval.compare import Group, Row, cautions
 from flarekit.eval.families import ACTIONS, Action, ends, family, matrix
 from flarekit.eval.frontier import cost_range, hull, oracle_frontier, rating, spots
 from flarekit.eval.information import curves, information_rows
@@ -44,14 +44,14 @@ class Told:
     verdict: list[str]
     parts: list[Figure | Table]
     missing: list[str]
-    """Why a part is left out, a sentence each."""
+    """Which answers and parts are left out, and why, a sentence each."""
 
 
 def tell(group: Group, rows: list[Row], baseline: str | None, prices: Prices) -> Told:
     """The verdict and all further parts that the group has records for."""
     found = findings(group, prices=prices)
     parts: list[Figure | Table] = []
-    missing = []
+    missing = cautions(group)
     makers: list[Callable[[], list[Figure | Table]]] = [
         lambda: [moments_table(found, prices)] if found.verdicts else [],
         lambda: frontier_parts(group, prices),

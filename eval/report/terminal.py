@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group, Row, unequal
+from flarekit.eval.compare import Group, Row, cautions, unequal
 from flarekit.eval.report.findings import headline
 from flarekit.eval.wording import bounds_text, number, share, signed
 
@@ -20,7 +20,13 @@ from flarekit.eval.wording import bounds_text, number, share, signed
 def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:
     """The groups with every figure of their rows; null where an interval's bounds are unknown."""
     sections = [
-        {"dataset": group.dataset, "weak": group.weak, "strong": group.strong, "arms": [asdict(row) for row in rows]}
+        {
+            "dataset": group.dataset,
+            "weak": group.weak,
+            "strong": group.strong,
+            "arms": [asdict(row) for row in rows],
+            "cautions": cautions(group),
+        }
         for group, rows in zip(groups, tables, strict=True)
     ]
     return json.dumps(_without_nan(sections), indent=2, allow_nan=False)
@@ -33,7 +39,7 @@ def print_tables(
     for group, rows in zip(groups, tables, strict=True):
         console.print(_scores(group, rows))
         console.print(_costs(rows, prices))
-        for line in (unequal(rows), *headline(group, rows, baseline, prices)):
+        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices)):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()
