@@ -27,6 +27,12 @@ def digest(question: str) -> str:
     return hashlib.sha256(normalize_question(question).encode()).hexdigest()[:16]
 
 
+def alike(questions: Sequence[str]) -> Rows:
+    """A number for what each question says, from 0 on by first occurrence. Shape (questions,)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(normalize_question(text), len(numbers)) for text in questions], dtype=np.int64)
+
+
 def split(questions: Sequence[str], strata: Sequence[Hashable], test_share: float, seed: int) -> tuple[Rows, Rows]:
     """Rows to fit on and rows to judge on, both in order, with about the same mix of strata.
 

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flarekit.actions import Action, Escalate, Retrieve, Watch, question_query
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.costs import Prices, price
+from flarekit.escalation.split import alike
 from flarekit.eval.curves import parse
 from flarekit.eval.fitted import Lessons, lessons
 from flarekit.eval.metrics import f1
@@ -55,11 +57,15 @@ class Sample:
     """What a question costs when the trigger doesn't fire; None, like `acted`, without `helped`."""
     acted: Floats | None
     """What it costs when it fires; after the answer began, that of `helped` on top."""
+    said: NDArray[np.int64]
+    """What the question says, as a number: questions of the same words have the same."""
 
     def part(self, rows: Any) -> Sample:
         """The questions at these places."""
         left, acted = (None if costs is None else costs[rows] for costs in (self.left, self.acted))
-        return replace(self, values=self.values[rows], wrong=self.wrong[rows], left=left, acted=acted)
+        return replace(
+            self, values=self.values[rows], wrong=self.wrong[rows], left=left, acted=acted, said=self.said[rows]
+        )
 
 
 def calibrated_rule(policy: Policy) -> Rule:
@@ -109,6 +115,7 @@ def read_sample(run: RecordedRun, policy: Policy, prices: Prices, *, needs_costs
         np.array([f1(answered[key].answer, questions[key].answers, metric) < WRONG_BELOW for key in keys], dtype=bool),
         left,
         acted,
+        alike([questions[key].text for key in keys]),
     )
 
 

@@ -174,15 +174,17 @@ def _with_threshold(policy: str, parameter: str, written: str) -> Policy:
 
 
 def _split(sample: Sample, share_: float | None, seed: int) -> tuple[Sample, Sample | None]:
+    """A share of the questions and the rest; those of the same words are on one side."""
     if share_ is None:
         return sample, None
     if not 0 < share_ < 1:
         raise ConfigError(f"the split is the share of questions to calibrate on, between 0 and 1, not {share_:g}")
-    order = np.random.default_rng(seed).permutation(sample.values.size)
-    cut = round(share_ * order.size)
-    if not 0 < cut < order.size:
-        raise DataError(f"{order.size} questions cannot be split into a share of {share_:g} and a rest")
-    return sample.part(np.sort(order[:cut])), sample.part(np.sort(order[cut:]))
+    numbers, sizes = np.unique(sample.said, return_counts=True)
+    order = np.random.default_rng(seed).permutation(numbers.size)
+    first = np.isin(sample.said, numbers[order[sizes[order].cumsum() <= round(share_ * sample.said.size)]])
+    if first.all() or not first.any():
+        raise DataError(f"{first.size} questions cannot be split into a share of {share_:g} and a rest")
+    return sample.part(first), sample.part(~first)
 
 
 def _choose(sample: Sample, target: Target, scale: Scale) -> float:

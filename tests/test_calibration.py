@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,24 @@ def test_a_split_judges_on_the_other_questions(path: Path) -> None:
     assert any(line.startswith("On the 5 other questions: acts on") for line in explain(made))
     with pytest.raises(ConfigError, match="between 0 and 1, not 1"):
         found(path, "p-ik", "rate=0.3", split=1)
+
+
+def test_a_question_that_occurs_twice_is_on_one_side_of_a_split(tmp_path: Path) -> None:
+    doubled = [replace(one, text=QUESTIONS[place // 2].text.upper()) for place, one in enumerate(QUESTIONS)]
+    run = read_run(write_run(tmp_path / "run", doubled, traces()))
+    whole = read_sample(run, parse_policy("p-ik"), Prices())
+    assert whole.said.tolist() == [place // 2 for place in range(20)]
+    for seed in range(5):
+        made = calibrate(run, "p-ik", parse_target("rate=0.3"), split=0.5, seed=seed)
+        assert made.judged
+        assert (made.reached.n, made.judged.n) == (10, 10)
+    with pytest.raises(DataError, match="cannot be split"):
+        calibrate(
+            read_run(write_run(tmp_path / "one", doubled[:2], list(traces())[:2])),
+            "cascade",
+            parse_target("rate=0.3"),
+            split=0.5,
+        )
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

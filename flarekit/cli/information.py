@@ -20,14 +20,15 @@ def information(
     """Say how many tokens of an answer are worth waiting for: every signal's AUROC after each, with charts."""
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.errors import RunError
-    from flarekit.eval.compare import load_runs
+    from flarekit.eval.compare import cautions, load_runs
     from flarekit.eval.information import curves, information_rows
     from flarekit.eval.report.information_chart import write_figures
     from flarekit.eval.report.information_text import information_csv, print_information
     from flarekit.eval.study import TARGETS, read_study
     from flarekit.files import replace_file
 
-    studies = [read_study(group, weak=weak, helped=helped) for group in load_runs(runs)]
+    groups = load_runs(runs)
+    studies = [read_study(group, weak=weak, helped=helped) for group in groups]
     found = [[point for target in TARGETS for point in curves(study, target)] for study in studies]
     tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
     text = information_csv([row for rows in tables for row in rows])
@@ -40,4 +41,6 @@ def information(
         raise RunError(f"{out}: the charts cannot be written ({error.strerror})") from error
     for study, points in zip(studies, found, strict=True):
         print_information(study, points, Console())
+    for caution in [caution for group in groups for caution in cautions(group)]:
+        Console(stderr=True).print(caution, soft_wrap=True, highlight=False, markup=False)
     Console(stderr=True).print(f"Figures: {out}", soft_wrap=True, highlight=False)
