@@ -8,15 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from run_directories import retrieved, segment, trace, write_run
+from scipy.optimize import linprog
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.costs import Prices
 from flarekit.eval.budgets import SPLITS, Spending, budgets_of, spending, split, split_rows
 from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Question
+from flarekit.eval.mixtures import Means, best_mixtures
 
 HALF = np.arange(200) % 2 == 0
+LOOKED_UP, STRONG = np.array([0.0, 20, 40, 0, 20, 40]), np.array([0.0, 0, 0, 30, 30, 30])
+"""Prices of what six arms spend on either way: nothing, one, the other, or both."""
 
 
 def made(scores: dict[str, tuple[np.ndarray, float, float]]) -> Spending:
@@ -79,6 +85,107 @@ def test_weights_are_not_judged_on_the_questions_that_they_were_fitted_on() -> N
     top = split(spent, 30.0, resamples=5).points[-1]
     assert top.score.estimate == pytest.approx(0.5, abs=0.04)
     assert spent.scores.mean(axis=1).max() >= 0.55
+
+
+def simulated(rng: np.random.Generator, right: np.ndarray, n: int) -> Spending:
+    """Six arms that are right with these probabilities, half of the time for a reason that all arms share."""
+    ease = rng.random(n)
+    drawn = np.where(rng.random((6, n)) < 0.5, ease, rng.random((6, n)))
+    length = rng.lognormal(0, 0.2, n)
+    parts = [way[:, None] * length for way in (LOOKED_UP, STRONG)]
+    ways = {"retrieval": parts[0], "strong": parts[1], "samples": np.zeros((6, n))}
+    return Spending(list("abcdef"), (drawn < right[:, None]).astype(float), 10 * length + sum(parts), ways)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [np.full(6, 0.5), np.array([0.2, 0.5, 0.5, 0.5, 0.5, 0.5]), 0.2 + 0.005 * (LOOKED_UP + STRONG)],
+    ids=["no arm is better", "any help is as good", "only the sum counts"],
+)
+def test_where_no_split_is_better_an_interval_hardly_ever_says_that_one_is(right: np.ndarray) -> None:
+    rng = np.random.default_rng(3)
+    shown = [
+        split(simulated(rng, right, 80), 40.0, resamples=60, seed=world).balance.difference.excludes_zero
+        for world in range(60)
+    ]
+    assert sum(shown) <= 6, "more than that happens in one series of 60 in 50, at a rate of 5%"
+
+
+def test_a_balance_that_is_better_is_found() -> None:
+    rng = np.random.default_rng(4)
+    right = np.array([0.2, 0.4, 0.4, 0.4, 0.8, 0.8])  # at 40, both ways to three fifths: .56; one way alone: .4
+    found = [split(simulated(rng, right, 150), 40.0, resamples=60, seed=world).balance for world in range(20)]
+    assert np.mean([one.difference.estimate for one in found]) == pytest.approx(0.16, abs=0.04)
+    assert sum(one.difference.low > 0 for one in found) >= 16
+
+
+def test_picking_the_best_split_of_noise_gains_nothing() -> None:
+    """Picked and judged on the same questions it would, since there are more balanced splits than ends."""
+    rng = np.random.default_rng(5)
+    found = [split(simulated(rng, np.full(6, 0.5), 40), 40.0, resamples=2, seed=world) for world in range(50)]
+    apart = [one.balance.difference.estimate for one in found]
+    assert abs(np.mean(apart)) < 3 * np.std(apart) / len(apart) ** 0.5
+
+
+def test_an_interval_says_how_many_resamples_it_is_made_of() -> None:
+    spent = made({"closed-book": (NOTHING, 0, 0), "rag": (HALF, 20, 0), "strong": (~HALF, 0, 20)})
+    found = split(spent, 25.0)
+    assert {point.resamples for point in found.points} == {found.balance.resamples} == {1000}
+    assert {row["resamples"] for row in split_rows([found])} == {1000}
+    half_the_time = replace(spent, prices=spent.prices + np.where(np.arange(200) < 20, 80, 7))  # a mean of about 24.3
+    scarce = split(half_the_time, 25.0, resamples=200).points[2]
+    assert 0 < scarce.resamples < 200
+
+
+def test_no_copy_of_a_question_judges_what_it_was_fitted_on() -> None:
+    """Twenty questions under ten ids each: an arm of noise that is lucky with some is so with all their copies."""
+    said, estimates = np.arange(200) % 20, []
+    for world in range(12):
+        rng = np.random.default_rng(world)
+        noise = {f"self {number}": ((rng.random(20) < 0.5)[said], 20, 0) for number in range(8)}
+        spent = made({"closed-book": (NOTHING, 0, 0), **noise})
+        pair = spent, replace(spent, said=said)
+        estimates.append([split(one, 30.0, resamples=2).points[-1].score.estimate for one in pair])
+    flattered, honest = np.mean(estimates, axis=0)
+    assert flattered > 0.6
+    assert honest == pytest.approx(0.5, abs=0.05)
+
+
+@given(
+    st.integers(1, 8).flatmap(
+        lambda arms: st.tuples(
+            *(
+                st.lists(st.sampled_from([0.0, 0.0, 5.0, 20.0, 33.3]) | st.floats(0, 40), min_size=arms, max_size=arms)
+                for _ in range(2)
+            ),
+            st.lists(st.floats(0, 1), min_size=arms, max_size=arms),
+        )
+    ),
+    st.sampled_from([5.0, 10.0, 15.0, 30.0, 43.3, 100.0]),
+    st.sampled_from([0.0, 0.025]),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_best_corner_is_what_a_general_solver_finds(
+    arms: tuple[list[float], list[float], list[float]], budget: float, slack: float
+) -> None:
+    first, second, scores = map(np.array, arms)
+    prices = 10 + first + second
+    found = best_mixtures(Means(scores[None], prices[None], first[None], second[None]), budget, SPLITS, slack)
+    for share, [weights], [value] in zip(SPLITS, found.weights, found.values, strict=True):
+        spent = first + second
+        limits = np.array([prices, first - (share + slack) * spent, (share - slack) * spent - first])
+        solved = linprog(
+            -scores, A_ub=limits, b_ub=[budget, 0, 0], A_eq=np.ones((1, scores.size)), b_eq=[1], method="highs"
+        )
+        assert solved.success == bool(np.isfinite(value))
+        if solved.success:
+            assert value == pytest.approx(-solved.fun, abs=1e-6)
+            assert weights @ scores == pytest.approx(value)
+            assert weights.sum() == pytest.approx(1)
+            assert weights.min() >= 0
+            assert (limits @ weights <= np.array([budget, 0, 0]) + 1e-6).all()
+        else:
+            assert not weights.any()
 
 
 def test_an_arm_that_spends_on_the_third_way_is_left_out() -> None:

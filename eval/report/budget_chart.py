@@ -47,6 +47,7 @@ def split_chart(rows: Sequence[Mapping[str, Any]], *, between: str, score: str, 
             alt.Tooltip("share:Q", title=first, format="%"),
             alt.Tooltip("score:Q", title=score, format=".3f"),
             alt.Tooltip("mixture:N", title="mixture"),
+            alt.Tooltip("resamples:Q", title="resamples of the interval", format=","),
         ],
     )
     legend = alt.LegendConfig(orient="bottom", labelFontSize=13, titleFontSize=13, symbolSize=110, symbolOpacity=1)

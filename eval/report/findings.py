@@ -346,7 +346,8 @@ def _balance_table(splits: Sequence[Split], prices: Prices) -> Table:
         Column("Budget", "", f"in {prices.unit} per question"),
         Column("Balance", "", "share of the spending that goes to the first way, at the best balanced split"),
         Column("End", "", "the better of the two ends"),
-        Column("Δ F1", "", "the balanced split minus the better end"),
+        Column("Δ F1", "", "a balanced split minus an end, both chosen on the other half of the questions"),
+        Column("Resamples", "", "how many the interval is made of"),
     ]
     rows = [
         [
@@ -355,11 +356,13 @@ def _balance_table(splits: Sequence[Split], prices: Prices) -> Table:
             Cell(f"{one.balance.share:.0%}", one.balance.share),
             Cell(one.between[0] if one.balance.end else one.between[1], one.balance.end),
             interval_cell(one.balance.difference, signed(share)),
+            plain_cell(float(one.balance.resamples), number),
         ]
         for one in splits
     ]
     note = (
-        "The best balanced split against the better end of the same budget, with 95% bootstrap intervals by question; "
-        "which split and which end are compared was picked by these figures."
+        "A balanced split against an end of the same budget, with 95% bootstrap intervals by question. Which split and "
+        "which end are compared is chosen on one half of the questions and judged on the other; named are those that "
+        "are best on all of them."
     )
     return Table("Balanced against one-sided", note, columns, rows, key="balances")
