@@ -16,23 +16,26 @@ resample is n draws from the questions, whose places are split into halves like 
 resample the recorded questions are all that there is, and its halves are independent draws from them, as ours are from
 the questions of the world. The estimate of a resample therefore lies elsewhere than ours (there, the choice is made
 among these questions and judged by the very same), but it spreads as ours would. So that spread alone is taken: the
-interval is the estimate ± 1.96 standard deviations of the resamples, and p is of the normal distribution too. A family
-compared with itself differs by exactly 0.
+interval is the estimate ± t standard deviations of the resamples, and p is of Student's distribution too, with as many
+degrees of freedom as half of the questions, less one: a choice is made on no more. How often p is small where nothing
+differs is in `benchmarks/power.md`. A family compared with itself differs by exactly 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import stats
 
 from flarekit.errors import DataError
-from flarekit.eval.families import Floats, Matrix
+from flarekit.eval.families import Flags, Floats, Matrix
 from flarekit.eval.frontier import Places, hulls
+from flarekit.eval.halves import split_draws
 from flarekit.eval.statistics import Interval
+
+__all__ = ["Comparison", "Gap", "Weights", "chosen_by_half", "compare_families", "score_gap", "split_draws"]
 
 FEWEST = 10
 """Questions below which nothing is compared: halves of fewer than five choose at random."""
@@ -51,6 +54,21 @@ class Gap:
     """Two-sided, of no difference."""
     spread: float
     """The standard deviation that single questions' differences would need for an interval of this width."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How much of what is chosen is arms of a family's own, not ends that both families have; 0 to 1, ours and theirs.
+
+    Where it is little, ends are compared with themselves, and a difference is small whatever the own arms are worth.
+    """
+
+    budget: tuple[float, float]
+    """At the budget."""
+    overall: tuple[float, float]
+    """On average over the range of costs."""
+    target: tuple[float, float]
+    """At the score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,7 @@ class Comparison:
     """Cost at that score."""
     reached: Gap
     """What was really scored there: near 0, less where our arms promise more than they keep."""
+    weights: Weights
 
 
 def compare_families(
@@ -83,45 +102,60 @@ def compare_families(
     theirs: Sequence[str],
     *,
     costs: tuple[float, float],
+    ends: Sequence[str] = (),
     budget: float | None = None,
     target: float | None = None,
     splits: int = SPLITS,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Comparison:
-    """Our arms against theirs, over the common range `costs`, at `budget` (its middle) and at `target`.
+    """Our arms against theirs, over the range `costs`, at `budget` (its middle unless told otherwise) and at `target`.
 
-    The middle, because it depends on nobody's score, and lies where a family that saves costs and one that spends them
-    both have arms. `target` is the middle of the common range of scores unless told otherwise: of the hulls over all
-    questions, from where the higher one begins to where the lower one ends. `DataError` with fewer than `FEWEST`
-    questions.
+    `ends` are those of the arms that are no family's own. `target` is the middle of the common range of scores unless
+    told otherwise: of the hulls over all questions, from where the higher one begins to where the lower one ends.
+    `DataError` with fewer than `FEWEST` questions, those that ask the same counted once.
     """
-    n = len(figures.questions)
-    if n < FEWEST:
-        raise DataError(f"families are compared on {FEWEST} or more questions that all their arms finished, not {n}")
+    count = int(figures.units.max()) + 1
+    if count < FEWEST:
+        raise DataError(
+            f"families are compared on {FEWEST} or more questions that all their arms finished, not {count}"
+        )
     sides = [figures.rows(ours), figures.rows(theirs)]
     middle = sum(costs) / 2 if budget is None else budget
     level = _middle_score(figures, sides) if target is None else target
     goals = _Goals(middle, level, tuple(np.linspace(*costs, _BUDGETS)))
-    values = np.zeros((2, 5, resamples + 1))
-    for halves in split_draws(n, splits, resamples, seed):
+    own = ~np.isin(figures.arms, list(ends))
+    values = np.zeros((2, 8, resamples + 1))
+    for halves in split_draws(figures.units, splits, resamples, seed):
         for side, rows in enumerate(sides):
-            values[side] += _judged(figures.scores[rows], figures.costs[rows], halves, goals) / splits
-    score, spent, overall, cost, reached = (_gap(drawn, n) for drawn in values[0] - values[1])
+            values[side] += _judged(figures.scores[rows], figures.costs[rows], own[rows], halves, goals) / splits
+    score, spent, overall, cost, reached = (_gap(drawn, count) for drawn in values[0, :5] - values[1, :5])
     means = float(values[0, 0, 0]), float(values[1, 0, 0])
-    return Comparison(n, middle, score, spent, *means, overall, level, cost, reached)
+    weights = Weights(*((float(ours), float(theirs)) for ours, theirs in values[:, 5:, 0].T))
+    return Comparison(len(figures.questions), middle, score, spent, *means, overall, level, cost, reached, weights)
 
 
-def split_draws(n: int, splits: int, resamples: int, seed: int) -> Iterator[tuple[Floats, Floats]]:
-    """How often each question is in either half, for every split of the places into two.
-
-    Both of shape (1 + resamples, n); the first row is the questions themselves, each once in one of the halves.
-    """
-    rng = np.random.default_rng(seed)
-    drawn = np.vstack([np.arange(n), rng.integers(0, n, (resamples, n))])
-    for _ in range(splits):
-        places = rng.permutation(n)
-        yield _counts(drawn[:, places[: n // 2]], n), _counts(drawn[:, places[n // 2 :]], n)
+def score_gap(
+    figures: Matrix,
+    ours: Sequence[str],
+    theirs: Sequence[str],
+    budget: float,
+    *,
+    splits: int = SPLITS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Gap:
+    """`Comparison.score` alone, several times as fast: what a simulation needs of very many comparisons."""
+    sides = [figures.rows(ours), figures.rows(theirs)]
+    values = np.zeros((2, resamples + 1))
+    for halves in split_draws(figures.units, splits, resamples, seed):
+        sums = _sums(figures.scores, figures.costs, halves)
+        size = (sums[0][0] + sums[1][0])[:, 0]
+        for side, rows in enumerate(sides):
+            for (chosen, score, cost), (_, judged_score, _) in (sums, sums[::-1]):
+                found = hulls(cost[:, rows] / chosen, score[:, rows] / chosen)
+                values[side] += _mixed(judged_score[:, rows], found.at_cost(budget)) / (size * splits)
+    return _gap(values[0] - values[1], int(figures.units.max()) + 1)
 
 
 def chosen_by_half(figures: Matrix, arms: Sequence[str], budget: float, seed: int = 0) -> Places:
@@ -131,7 +165,7 @@ def chosen_by_half(figures: Matrix, arms: Sequence[str], budget: float, seed: in
     a coin, the same for every family, so that where two choose alike they answer alike. Shape (questions,).
     """
     rows, n = np.array(figures.rows(arms)), len(figures.questions)
-    [(first, second)] = split_draws(n, 1, 0, seed)
+    [(first, second)] = split_draws(figures.units, 1, 0, seed)
     coins = np.random.default_rng(seed + 1).uniform(size=n)
     found = np.zeros(n, dtype=np.intp)
     for choosing, judging in ((first[0] > 0, second[0] > 0), (second[0] > 0, first[0] > 0)):
@@ -149,24 +183,35 @@ class _Goals:
     budgets: tuple[float, ...]
 
 
-def _judged(scores: Floats, costs: Floats, halves: tuple[Floats, Floats], goals: _Goals) -> Floats:
-    """What is chosen on either half, judged on the other. Shape (5, rows): the order of `Comparison`'s gaps.
+def _judged(scores: Floats, costs: Floats, own: Flags, halves: tuple[Floats, Floats], goals: _Goals) -> Floats:
+    """What is chosen on either half, judged on the other. Shape (8, rows).
 
-    Score and cost at the budget, mean score over the budgets, cost and score at the score.
+    Score and cost at the budget, mean score over the budgets, cost and score at the score; and the weights of the
+    family's `own` arms at the budget, over the budgets and at the score.
     """
-    sums = [(half.sum(axis=1, keepdims=True), half @ scores.T, half @ costs.T) for half in halves]
-    total = np.zeros((5, len(halves[0])))
-    for (size, score, cost), (_, judged_score, judged_cost) in (sums, sums[::-1]):
+    sums = _sums(scores, costs, halves)
+    total = np.zeros((8, len(halves[0])))
+    for (size, score, cost), (judged, judged_score, judged_cost) in (sums, sums[::-1]):
         found = hulls(cost / size, score / size)
         at_budget, at_score = found.at_cost(goals.budget), found.at_score(goals.score)
+        anywhere = [found.at_cost(budget) for budget in goals.budgets]
+        weight = own * judged
         total += [
             _mixed(judged_score, at_budget),
             _mixed(judged_cost, at_budget),
-            np.mean([_mixed(judged_score, found.at_cost(budget)) for budget in goals.budgets], axis=0),
+            np.mean([_mixed(judged_score, mixture) for mixture in anywhere], axis=0),
             _mixed(judged_cost, at_score),
             _mixed(judged_score, at_score),
+            _mixed(weight, at_budget),
+            np.mean([_mixed(weight, mixture) for mixture in anywhere], axis=0),
+            _mixed(weight, at_score),
         ]
-    return np.asarray(total / scores.shape[1])
+    return np.asarray(total / (sums[0][0] + sums[1][0])[:, 0])
+
+
+def _sums(scores: Floats, costs: Floats, halves: tuple[Floats, Floats]) -> list[tuple[Floats, Floats, Floats]]:
+    """Of either half how many questions it has, and the arms' sums of scores and costs. Shape (rows, 1 or arms)."""
+    return [(half.sum(axis=1, keepdims=True), half @ scores.T, half @ costs.T) for half in halves]
 
 
 def _mixed(values: Floats, mixture: tuple[Places, Places, Floats]) -> Floats:
@@ -184,18 +229,12 @@ def _middle_score(figures: Matrix, sides: Sequence[Sequence[int]]) -> float:
     return (low + max(low, min(float(one.scores[0, -1]) for one in found))) / 2
 
 
-def _counts(drawn: NDArray[np.int64], n: int) -> Floats:
-    """How often each of n questions is in every row of draws. Shape (rows, n)."""
-    rows = np.arange(len(drawn))[:, None]
-    counted = np.bincount((rows * n + drawn).ravel(), minlength=len(drawn) * n)
-    return np.asarray(counted.reshape(len(drawn), n), dtype=float)
-
-
 def _gap(drawn: Floats, n: int) -> Gap:
-    """The first value, with the spread of the others around it."""
+    """The first value, with the spread of the others around it; of comparisons on `n` different questions."""
     estimate, error = float(drawn[0]), float(drawn[1:].std(ddof=1))
     if error < 1e-12:
         return Gap(Interval(estimate, estimate, estimate), float(abs(estimate) < 1e-12), 0.0)
-    p = 2 * NormalDist().cdf(-abs(estimate) / error)
-    width = NormalDist().inv_cdf(0.975) * error
+    freedom = n // 2 - 1
+    p = 2 * float(stats.t.sf(abs(estimate) / error, freedom))
+    width = float(stats.t.isf(0.025, freedom)) * error
     return Gap(Interval(estimate, estimate - width, estimate + width), p, error * n**0.5)

@@ -49,6 +49,13 @@ class Spec:
         return None
 
     @property
+    def passages(self) -> int | None:
+        """How many passages a look-up brings (k), by default or as told; None where the policy has no such number."""
+        builder = POLICIES.get(self.family)
+        default = signature(builder).parameters.get("k") if builder else None
+        return int(self.parameters.get("k", default.default)) if default else None
+
+    @property
     def curve(self) -> str:
         """What specifications that differ in nothing but their threshold have in common."""
         rest = ",".join(f"{key}={value}" for key, value in self.parameters.items() if key not in _THRESHOLDS)
@@ -93,20 +100,28 @@ def pre_curves(group: Group, family: str, prices: Prices) -> list[Point]:
     """The whole curve of a pre-generation family, for every signal that its arms measured.
 
     Each is over the questions that both ends finished and the signal was measured on. Empty where the group lacks an
-    arm of the family or one of its ends.
+    arm of the family or one of its ends, which look up as many passages (k) as the arm does.
     """
-    arms = [arm for arm in group.arms.values() if parse(arm.policy).family == family]
-    if not arms:
-        return []
-    unhelped, helped = _end(group, UNHELPED, arms[0]), _end(group, PRE_FAMILIES[family], arms[0])
-    if unhelped is None or helped is None:
-        return []
+    arms: dict[int | None, list[Arm]] = {}
+    for arm in group.arms.values():
+        if (spec := parse(arm.policy)).family == family:
+            arms.setdefault(spec.passages, []).append(arm)
+    curves: list[Point] = []
+    for k, same in arms.items():
+        unhelped, helped = _end(group, UNHELPED, k), _end(group, PRE_FAMILIES[family], k)
+        if unhelped is not None and helped is not None:
+            name = f"{family} · k={k}" if len(arms) > 1 else family
+            curves += _signal_curves(family, name, same, unhelped, helped, prices)
+    return curves
+
+
+def _signal_curves(family: str, name: str, arms: list[Arm], unhelped: Arm, helped: Arm, prices: Prices) -> list[Point]:
     probes = _probes(arms)
     curves: list[Point] = []
     for signal, measured in probes.items():
         keys = [key for key in unhelped.results if key in helped.results and key in measured]
         if keys:
-            label = f"{family} · {signal}" if len(probes) > 1 else family
+            label = f"{name} · {signal}" if len(probes) > 1 else name
             pairs = [(unhelped.results[key], helped.results[key], measured[key]) for key in keys]
             curves += _curve(family, label, pairs, prices)
     return curves
@@ -185,11 +200,14 @@ def _probes(arms: Iterable[Arm]) -> dict[str, dict[str, Probe]]:
     return found
 
 
-def _end(group: Group, family: str, like: Arm | None) -> Arm | None:
-    """The arm of a family that shares most parameters with `like`; the first of them where several do."""
-    wanted = set(parse(like.policy).parameters.items()) if like else set()
-    arms = [arm for arm in group.arms.values() if parse(arm.policy).family == family]
-    return max(arms, key=lambda arm: len(wanted & set(parse(arm.policy).parameters.items())), default=None)
+def _end(group: Group, family: str, k: int | None) -> Arm | None:
+    """The first arm of a family that is told nothing but its number of passages, if it has one; of `k` unless None."""
+    for policy, arm in group.arms.items():
+        spec = parse(policy)
+        fits = None in (k, spec.passages) or spec.passages == k
+        if spec.family == family and spec.parameters.keys() <= {"k"} and fits:
+            return arm
+    return None
 
 
 def _run_point(row: Row, *, joined: bool) -> Point:

@@ -5,16 +5,20 @@ belong to every family whose actions they take: they decide nothing, and act bef
 policy of any moment becomes closed-book when its threshold is out of reach, and `rag` (or `strong`) is what always
 acting comes to, so they cost no family an assumption and give all families one range of costs to be compared over.
 
+That holds only where the help is the same: a policy that looks up three passages never becomes `rag:k=1`. So arms that
+look up another number of passages (k) are of another family, and no ends of this one.
+
 Left out are arms that decide nothing and are no end (`ircot`, `self-consistency`), and those with a prompt of their
-own (`flare-instruct`): a comparison of moments must not be one of prompts.
+own (`flare-instruct`, any role): a comparison of moments must not be one of prompts.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
@@ -27,6 +31,7 @@ from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, measures
 from flarekit.eval.curves import parse
+from flarekit.eval.halves import Units, units
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy
 from flarekit.policies.base import split_arm
 from flarekit.prompts import Prompt
@@ -59,6 +64,9 @@ class Kind:
     own_prompt: bool = False
     end: bool = False
     """Whether it decides nothing, and acts before the first token or not at all, with everybody's prompt."""
+    passages: frozenset[int] = frozenset()
+    """How many passages (k) a look-up brings; several where a chooser has such arms, none where it never looks up, or
+    where a chooser's folder cannot be read."""
 
     @property
     def action(self) -> Action | None:
@@ -75,6 +83,10 @@ class Kind:
         """Whether it does nothing but that action."""
         return self.actions <= (_BOTH if action == "any" else {action})
 
+    def looks_up(self, k: int | None) -> bool:
+        """Whether it looks up `k` passages, or none at all; any number will do where `k` is None."""
+        return k is None or self.passages <= {k}
+
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
@@ -88,6 +100,12 @@ class Matrix:
     """In `Prices.unit`."""
     called: Flags
     """Whether the arm looked something up or asked the strong model."""
+    units: Units = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    """Which questions ask the same (`flarekit.eval.halves`), shape (questions,); all differ unless told otherwise."""
+
+    def __post_init__(self) -> None:
+        if not self.units.size:
+            object.__setattr__(self, "units", np.arange(len(self.questions), dtype=np.intp))
 
     def rows(self, arms: Sequence[str]) -> list[int]:
         """The places of some of its arms."""
@@ -115,21 +133,62 @@ def kind_of(spec: str) -> Kind:
     return _kind(policy)
 
 
-def family(group: Group, moment: Moment, action: Action) -> tuple[str, ...]:
-    """The arms of a group that decide at `moment` and do nothing but `action`; without the ends."""
+def family(group: Group, moment: Moment, action: Action, k: int | None = None) -> tuple[str, ...]:
+    """The arms of a group that decide at `moment` and do nothing but `action`; without the ends.
+
+    Only those that look up `k` passages or none, unless that is None.
+    """
     kinds = {arm: kind_of(arm) for arm in group.arms}
-    return tuple(arm for arm, kind in kinds.items() if kind.moment == moment and kind.joins(action))
+    return tuple(
+        arm for arm, kind in kinds.items() if kind.moment == moment and kind.joins(action) and kind.looks_up(k)
+    )
 
 
-def ends(group: Group, action: Action) -> tuple[str, ...]:
-    """The arms of a group that every family with that action has: what never and what always acting come to."""
+def ends(group: Group, action: Action, k: int | None = None) -> tuple[str, ...]:
+    """The arms of a group that every family with that action (and k) has: what never and always acting come to."""
     kinds = {arm: kind_of(arm) for arm in group.arms}
-    return tuple(arm for arm, kind in kinds.items() if kind.end and kind.within(action))
+    return tuple(arm for arm, kind in kinds.items() if kind.end and kind.within(action) and kind.looks_up(k))
 
 
-def actions(group: Group, moment: Moment) -> set[str]:
+def actions(group: Group, moment: Moment, k: int | None = None) -> set[str]:
     """What the arms of a moment do, each of them: "retrieve", "escalate"."""
-    return {kind for arm in family(group, moment, "any") for kind in kind_of(arm).actions}
+    return {kind for arm in family(group, moment, "any", k) for kind in kind_of(arm).actions}
+
+
+def depths(group: Group, moments: Sequence[Moment], action: Action) -> list[int | None]:
+    """The numbers of passages (k) that the deciding arms of some moment look up, the most frequent first.
+
+    [None] where none of them looks anything up.
+    """
+    found = [kind_of(arm).passages for moment in moments for arm in family(group, moment, action)]
+    counted = Counter(k for passages in found for k in passages if len(passages) == 1)
+    return [*sorted(counted, key=lambda k: (-counted[k], k))] or [None]
+
+
+def unlike(group: Group) -> list[str]:
+    """What is not compared with what, a sentence each: ends and arms whose help or prompt is not that of the others."""
+    kinds = {arm: kind_of(arm) for arm in group.arms}
+    deciding = {arm: kind for arm, kind in kinds.items() if kind.moment and not kind.own_prompt}
+    known = {k for kind in deciding.values() for k in kind.passages if len(kind.passages) == 1}
+    said = []
+    if known and (strange := [a for a, kind in kinds.items() if kind.end and not kind.passages <= known]):
+        said.append(
+            f"{listed(strange)}: no arm that decides looks up as many passages (k = {listed(sorted(known))}), "
+            "so that is no end of theirs and is left out of their comparisons."
+        )
+    if len(known) > 1:
+        said.append(f"Arms look up {listed(sorted(known))} passages: they are compared within each number (k).")
+    if mixed := [arm for arm, kind in deciding.items() if len(kind.passages) > 1]:
+        said.append(f"{listed(mixed)}: chooses among numbers of passages (k), so no comparison holds it.")
+    if own := [arm for arm, kind in kinds.items() if kind.own_prompt and deciding]:
+        said.append(f"{listed(own)}: has a prompt of its own, so no comparison of moments holds it.")
+    return said
+
+
+def listed(names: Sequence[object]) -> str:
+    """Names as words: "a", "a and b", "a, b and c"."""
+    words = [str(name) for name in names]
+    return " and ".join([", ".join(words[:-1]), words[-1]]) if words[1:] else words[0]
 
 
 def matrix(
@@ -151,6 +210,7 @@ def matrix(
         np.array([values[score] for values in figures]),
         np.array([values["price"] for values in figures]),
         np.array([values["retrievals"] + values["escalations"] > 0 for values in figures]),
+        units([group.questions[key].text for key in shared]),
     )
 
 
@@ -163,6 +223,7 @@ def _kind(policy: Policy) -> Kind:
         actions=_actions(policy.rules),
         own_prompt=own_prompt,
         end=not own_prompt and all(_acts_at_once(rule) for rule in policy.rules),
+        passages=frozenset(rule.action.k for rule in policy.rules if isinstance(rule.action, Retrieve)),
     )
 
 
@@ -183,4 +244,9 @@ def _chooser_kind(name: str, folder: str) -> Kind:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FlarekitError):
         return Kind("pre", _CHOOSERS.get(name, _BOTH))
     both = frozenset({"escalate"}) if len({model for model, _ in arms}) > 1 else frozenset[str]()
-    return Kind("pre", both.union(*(kind.actions for kind in kinds)), any(kind.own_prompt for kind in kinds))
+    return Kind(
+        "pre",
+        both.union(*(kind.actions for kind in kinds)),
+        any(kind.own_prompt for kind in kinds),
+        passages=frozenset[int]().union(*(kind.passages for kind in kinds)),
+    )

@@ -149,24 +149,40 @@ def aiq(points: Sequence[Spot], low: float, high: float) -> float:
 
 
 def cost_range(*families: Sequence[Spot]) -> tuple[float, float]:
-    """The costs that all families can be compared at.
+    """The costs from which on all families have arms, up to where the first of them has nothing better to pay for.
 
-    From the cost at which the last of them begins to the cost of the dearest arm of the one that ends first.
+    So dominated arms do not stretch it: from where the last of the hulls begins to where the first of them ends.
     """
-    low = max(min(point.cost for point in points) for points in families)
-    high = min(max(point.cost for point in points) for points in families)
-    return low, high
+    corners = [hull(points) for points in families]
+    return max(one[0].cost for one in corners), min(one[-1].cost for one in corners)
+
+
+def end_range(never: Spot, acting: Sequence[Spot]) -> tuple[float, float]:
+    """The costs of the line between what never acting comes to and what always acting does.
+
+    Of several arms that always act it is the dearest that no other end dominates (costs no more and scores no less);
+    the cheapest where all are dominated. It depends on no arm that decides, and an end that nobody would take does not
+    stretch it.
+    """
+    kept = [one for one in acting if not any(_dominates(other, one) for other in (never, *acting))]
+    top = max(kept, key=lambda one: one.cost) if kept else min(acting, key=lambda one: one.cost)
+    return never.cost, top.cost
+
+
+def _dominates(one: Spot, other: Spot) -> bool:
+    at_least = one.cost <= other.cost and one.score >= other.score
+    return at_least and (one.cost, one.score) != (other.cost, other.score)
 
 
 def rating(figures: Matrix, weak: str, strong: str, *, costs: tuple[float, float] | None = None) -> Rating:
     """A family against two of its arms: `weak` helps nobody, `strong` everybody.
 
-    `costs` is the range of AIQ; that of the arms unless told otherwise.
+    `costs` is the range of AIQ; that between the two unless told otherwise.
     """
     weights = resampled(len(figures.questions))
     cost, score, share = (_means(weights, values) for values in (figures.costs, figures.scores, figures.called))
-    low, high = costs or cost_range(spots(figures))
     begin, end = figures.rows([weak, strong])
+    low, high = costs or sorted((cost[0, begin], cost[0, end]))
     curves = _share_curves(share, score, begin, end)
     return Rating(
         aiq=interval(hulls(cost, score).areas(low, high)),

@@ -1,8 +1,8 @@
-"""The words of `flarekit power`: how many questions show a difference, planned from a spread or from a pilot run."""
+"""The words of `flarekit power`: how many questions show a difference, simulated from recorded arms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -13,33 +13,55 @@ from flarekit.eval.compare import Group, baseline_of, load_runs
 from flarekit.eval.families import ACTIONS, MOMENTS, Action, Score, matrix
 from flarekit.eval.power import (
     ALPHA,
-    DIFFERENCES,
+    ALTERNATIVES,
+    DIFFERENCE,
     POWER,
-    pilot,
+    TRIALS,
+    Power,
+    Trial,
+    arm_trial,
+    family_trial,
     questions_needed,
-    questions_needed_mcnemar,
-    smallest_difference,
-    smallest_difference_mcnemar,
+    simulate,
 )
-from flarekit.eval.statistics import Interval
-from flarekit.eval.verdict import TOGETHER_FIRST, comparable, judge
-from flarekit.eval.wording import bounds_text, share
+from flarekit.eval.statistics import Interval, paired_difference
+from flarekit.eval.verdict import PAIRS, POINTS, TOGETHER_FIRST, comparable, judge
+from flarekit.eval.wording import bounds_text, number, share
 from flarekit.trace import Moment
-
-__all__ = ["DIFFERENCES", "Pair", "Plan", "from_runs", "from_spread", "pair_of"]
 
 _SCORES: tuple[Score, ...] = ("f1", "exact_match")
 _CALLED = {"f1": "F1", "exact_match": "exact match"}
+_DOUBLINGS = 5
+"""How often the recorded number of questions is doubled, at most, in search of the power."""
 T = TypeVar("T", bound=str)
+Told = Callable[[str, int, int], None]
+"""Hears what is simulated, how many of its trials are done, and of how many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What is to be shown, and how surely."""
 
-    differences: tuple[float, ...] = DIFFERENCES
+    difference: float = DIFFERENCE
     power: float = POWER
     alpha: float = ALPHA
+    comparisons: int | None = None
+    """For how many the p-values will be corrected (Holm); None for as many as `compare` makes of the recorded runs."""
+    questions: tuple[int, ...] = ()
+    """Sizes to simulate; the recorded one, doubled until the power is reached, unless given."""
+    trials: int = TRIALS
+
+    def __post_init__(self) -> None:
+        for name, value in (("difference", self.difference), ("power", self.power), ("alpha", self.alpha)):
+            if not 0 < value < 1:
+                raise ConfigError(f"{name}={value:g} is outside its range: it lies between 0 and 1")
+        for name, least, counts in (
+            ("comparisons", 1, [self.comparisons or 1]),
+            ("trials", 10, [self.trials]),
+            ("questions", 10, self.questions),
+        ):
+            if low := [count for count in counts if count < least]:
+                raise ConfigError(f"{name}={low[0]} is too few: at least {least}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +74,17 @@ class Pair:
     moments: bool
     action: Action | None = None
     """What the moments' arms do; None for all that both moments' arms do."""
+    budget: float | None = None
+    """At which moments are compared; None for the middle of the line between the action's ends."""
 
 
-def pair_of(arms: tuple[str, str] | None, moments: tuple[str, str] | None, action: str | None, score: str) -> Pair:
+def pair_of(
+    arms: tuple[str, str] | None,
+    moments: tuple[str, str] | None,
+    action: str | None,
+    score: str,
+    budget: float | None = None,
+) -> Pair:
     """What the options ask for; a `ConfigError` where that is not one pair."""
     if (arms is None) == (moments is None):
         raise ConfigError("say what is to be told apart: --arms A B or --moments M M, or plan from --sd without a run")
@@ -64,40 +94,42 @@ def pair_of(arms: tuple[str, str] | None, moments: tuple[str, str] | None, actio
     ours, theirs = (_one_of("moments", moment, MOMENTS) for moment in cast(tuple[str, str], moments))
     if ours == theirs:
         raise ConfigError(f"moments: {ours} cannot be told apart from itself")
-    return Pair(ours, theirs, measure, moments=True, action=_one_of("action", action, ACTIONS) if action else None)
+    return Pair(ours, theirs, measure, True, _one_of("action", action, ACTIONS) if action else None, budget)
 
 
 def from_spread(spread: float, plan: Plan) -> str:
-    """The questions needed where paired differences have that standard deviation."""
-    rows = _rows(plan, lambda difference: _needed(spread, difference, plan))
-    return f"paired differences with a standard deviation of {share(spread)}\n\n{_table(rows, plan)}"
+    """The questions that two fixed arms need where paired differences have that standard deviation."""
+    tests = plan.comparisons or 1
+    needed = questions_needed(spread, plan.difference, power=plan.power, alpha=plan.alpha / tests)
+    return (
+        f"two fixed arms whose paired differences have a standard deviation of {share(spread)}: {needed:,} questions "
+        f"show a difference of {share(plan.difference)} with a power of {plan.power:.0%} {_level(plan, tests)}. "
+        "A comparison of moments must find its arms first and needs more."
+    )
 
 
-def from_runs(runs: Sequence[Path], pair: Pair, plan: Plan, *, prices: Prices | None = None) -> list[str]:
-    """For each group of the runs: what the pilot says, the questions needed, and what its own number can show."""
+def from_runs(
+    runs: Sequence[Path], pair: Pair, plan: Plan, *, prices: Prices | None = None, told: Told | None = None
+) -> Iterator[str]:
+    """For each group of the runs what is recorded, and how often runs of other sizes would show the difference."""
     if not runs:
-        raise ConfigError("a pilot run is needed, or --sd to plan without one")
-    groups = load_runs(runs)
-    return [_of_moments(group, pair, plan, prices) if pair.moments else _of_arms(group, pair, plan) for group in groups]
+        raise ConfigError("a recorded run is needed, or --sd to plan without one")
+    for group in load_runs(runs):
+        make = _of_moments if pair.moments else _of_arms
+        head, trial, n, tests = make(group, pair, plan, prices)
+        yield f"{head}\n\n{_simulated(trial, n, plan, tests, told or (lambda *_: None))}"
 
 
-def _of_arms(group: Group, pair: Pair, plan: Plan) -> str:
+def _of_arms(group: Group, pair: Pair, plan: Plan, prices: Prices | None) -> tuple[str, Trial, int, int]:
     names = [_arm(group, name) for name in (pair.ours, pair.theirs)]
     if names[0] == names[1]:
         raise ConfigError(f"arms: {names[0]} cannot be told apart from itself")
-    scores = matrix(group, names, score=pair.score).scores
-    known = pilot(scores[0], scores[1])
-    head = _head(group, f"{names[0]} against {names[1]}", pair, known.n, known.difference)
-    if pair.score == "f1" or known.discordant is None:
-        return _by_spread(head, known.n, known.spread, plan)
-    discordant = known.discordant
-    said = f"just one of them is right on {discordant:.0%} of the questions (McNemar's exact test)"
-    rows = _rows(plan, lambda difference: _needed_mcnemar(discordant, difference, plan))
-    least = smallest_difference_mcnemar(known.n, discordant, power=plan.power, alpha=plan.alpha)
-    return f"{head}\n{said}\n\n{_table(rows, plan)}\n\n{_least(known.n, least)}"
+    scores = matrix(group, names, score=pair.score, prices=prices).scores
+    head = _head(group, f"{names[0]} against {names[1]}", pair, scores.shape[1], paired_difference(*scores))
+    return head, arm_trial(scores[1], plan.difference), scores.shape[1], plan.comparisons or 1
 
 
-def _of_moments(group: Group, pair: Pair, plan: Plan, prices: Prices | None) -> str:
+def _of_moments(group: Group, pair: Pair, plan: Plan, prices: Prices | None) -> tuple[str, Trial, int, int]:
     ours, theirs = cast(Moment, pair.ours), cast(Moment, pair.theirs)
     possible = [action for action in TOGETHER_FIRST if comparable(group, ours, theirs, action)]
     action = pair.action or next(iter(possible), "any")
@@ -105,54 +137,73 @@ def _of_moments(group: Group, pair: Pair, plan: Plan, prices: Prices | None) -> 
         raise DataError(
             f"{group.dataset} has no arms of both moments, {ours} and {theirs}, that do the same ({action})"
         )
-    result = judge(group, ours, theirs, action, measure=pair.score, prices=prices).result
-    what = f"{ours} against {theirs} ({action}), at {result.budget:,.0f} {(prices or Prices()).unit} a question"
-    head = _head(group, what, pair, result.n, result.score.interval)
-    return _by_spread(head, result.n, result.score.spread, plan)
+    verdict = judge(group, ours, theirs, action, measure=pair.score, prices=prices, budget=pair.budget)
+    result, depth = verdict.result, f", k = {verdict.k}" if verdict.k else ""
+    what = (
+        f"{ours} against {theirs} ({action}{depth}), at {number(result.budget)} {(prices or Prices()).unit} a question"
+    )
+    side = [*verdict.ends, *verdict.arms[1]]
+    figures = matrix(group, side, score=pair.score, prices=prices)
+    trial = family_trial(figures, side, result.budget, plan.difference)
+    return _head(group, what, pair, result.n, result.score.interval), trial, result.n, plan.comparisons or _made(group)
 
 
-def _by_spread(head: str, n: int, spread: float, plan: Plan) -> str:
-    said = f"standard deviation of the paired differences {share(spread)}"
-    if spread == 0:
-        raise DataError("the pilot's two sides never differ, so it says nothing of how many questions are needed")
-    rows = _rows(plan, lambda difference: _needed(spread, difference, plan))
-    least = smallest_difference(n, spread, power=plan.power, alpha=plan.alpha)
-    return f"{head}\n{said}\n\n{_table(rows, plan)}\n\n{_least(n, least)}"
+def _made(group: Group) -> int:
+    """How many comparisons of scores `compare` makes of a group, at as many budgets as it has points."""
+    return sum(len(comparable(group, *pair, action)) for pair in PAIRS for action in ACTIONS) * len(POINTS)
 
 
 def _head(group: Group, what: str, pair: Pair, n: int, difference: Interval) -> str:
     bounds = bounds_text(difference, share, " (95% interval {})")
     return (
         f"{group.dataset}, {group.models}: {what}\n"
-        f"pilot of {n} questions: difference of {_CALLED[pair.score]} {share(difference.estimate)}{bounds}"
+        f"recorded: {n} questions, difference of {_CALLED[pair.score]} {share(difference.estimate)}{bounds}"
     )
 
 
-def _needed(spread: float, difference: float, plan: Plan) -> int:
-    return questions_needed(spread, difference, power=plan.power, alpha=plan.alpha)
+def _simulated(trial: Trial, n: int, plan: Plan, tests: int, told: Told) -> str:
+    sizes = sorted(set(plan.questions)) or [n * 2**step for step in range(_DOUBLINGS + 1)]
+    found = {name: list(_until(trial, name, sizes, plan, tests, told)) for name in ALTERNATIVES}
+    rows = max(found.values(), key=len)
+    lines = [f"{'questions':>9}" + "".join(f"  {name:<24}" for name in found)]
+    for place, row in enumerate(rows):
+        cells = (_cell(powers[place]) if place < len(powers) else "" for powers in found.values())
+        lines.append(f"{row.n:>9,}" + "".join(f"  {cell:<24}" for cell in cells))
+    said = (
+        f"How often an arm that is truly {share(plan.difference)} better would be shown to be {_level(plan, tests)}, "
+        f"in {plan.trials:,} simulated runs of each size (95% interval of that share):"
+    )
+    notes = [_reached(name, powers, plan) for name, powers in found.items()]
+    return "\n".join([said, "", *(line.rstrip() for line in lines), "", *notes])
 
 
-def _needed_mcnemar(discordant: float, difference: float, plan: Plan) -> int | None:
-    """None where fewer answers differ than the difference needs."""
-    if difference > discordant:
-        return None
-    return questions_needed_mcnemar(discordant, difference, power=plan.power, alpha=plan.alpha)
+def _until(trial: Trial, name: Any, sizes: Sequence[int], plan: Plan, tests: int, told: Told) -> Iterator[Power]:
+    """Each size's power, given sizes all of them, else up to the first that reaches what is wanted."""
+    for size in sizes:
+        for last in simulate(trial, name, size, level=plan.alpha / tests, trials=plan.trials):
+            told(f"{name}, {size:,} questions", last.trials, plan.trials)
+        yield last
+        if last.estimate >= plan.power and not plan.questions:
+            return
 
 
-def _rows(plan: Plan, needed: Callable[[float], int | None]) -> list[tuple[float, int | None]]:
-    return [(difference, needed(difference)) for difference in plan.differences]
+def _cell(power: Power) -> str:
+    low, high = power.bounds
+    return f"{power.estimate:.0%} ({low:.0%} to {high:.0%})"
 
 
-def _table(rows: Sequence[tuple[float, int | None]], plan: Plan) -> str:
-    head = f"difference  questions for a power of {plan.power:g} at alpha {plan.alpha:g}, two-sided"
-    lines = [f"{share(size):>10}  {'out of reach' if count is None else f'{count:,}'}" for size, count in rows]
-    return "\n".join([head, *lines])
+def _reached(name: str, powers: Sequence[Power], plan: Plan) -> str:
+    enough = next((power.n for power in powers if power.estimate >= plan.power), None)
+    below = [power.n for power in powers if power.estimate < plan.power and (enough is None or power.n < enough)]
+    more = f"more than {max(below):,}" if below else ""
+    most = f"at most {enough:,}" if enough else ""
+    return f"{name}: {' and '.join(filter(None, (more, most)))} questions for a power of {plan.power:.0%}"
 
 
-def _least(n: int, least: float | None) -> str:
-    if least is None or least >= 1:
-        return f"{n} questions can show no difference with that power: too few are answered differently."
-    return f"{n} questions can show a difference of {share(least)} or more."
+def _level(plan: Plan, tests: int) -> str:
+    if tests == 1:
+        return f"at p ≤ {plan.alpha:.2g}"
+    return f"at p ≤ {plan.alpha / tests:.2g} ({plan.alpha:g} corrected for {tests} comparisons)"
 
 
 def _arm(group: Group, wanted: str) -> str:

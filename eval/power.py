@@ -1,60 +1,135 @@
-"""How many questions it takes to tell a difference apart, from how much paired differences spread in a pilot run.
+"""How often a difference would be shown, by simulation from recorded arms; by a formula where only a spread is known.
 
-A difference is **shown** when a two-sided test at `alpha` finds it; the **power** is how often that happens when it is
-there. For mean differences of paired scores the test is Student's on the differences, whose result the paired
-bootstrap's hardly differs from; for rights and wrongs it is McNemar's, exactly. Differences are of mean scores, 0 to 1.
+The **power** is how often a comparison shows a difference that is there. It depends on how the better arm's errors go
+with those of the arms that it is held against, which no recorded interval tells: two arms that hardly differ have
+differences that hardly spread, and a real improvement would not keep that. So the alternatives are stated, and bound
+what may be:
+
+- **independent errors**: the better arm answers each question as theirs answer some other one, and is right more often
+  besides. They have nothing in common, so that differences spread as widely as they can.
+- **strict improvement**: the better arm answers as theirs do, but for a share of the questions that it gets right in
+  their place. Nothing is lost, so that differences spread as little as they can.
+
+A simulated run draws questions from the recorded ones, adds the better arm, and is compared exactly as recorded runs
+are: for moments by the whole cross-fitted procedure, in which the better arm must first be found.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from flarekit.errors import ConfigError
-from flarekit.eval.statistics import Interval, paired_difference
+from flarekit.eval.crossfit import score_gap
+from flarekit.eval.families import Floats, Matrix
+from flarekit.eval.frontier import hulls
 
-DIFFERENCES = (0.02, 0.05, 0.1)
-"""What a table of powers is for unless a difference is asked for."""
+Alternative = Literal["independent errors", "strict improvement"]
+ALTERNATIVES: tuple[Alternative, ...] = get_args(Alternative)
+DIFFERENCE = 0.05
 POWER = 0.8
 ALPHA = 0.05
+TRIALS = 200
+RESAMPLES = 199
+"""Of one simulated comparison: its standard error is then known to 5%, and so hardly changes how often it is shown."""
+BETTER = "the better arm"
 _MOST = 10_000_000
 """Questions beyond which nobody will ask; the search ends there."""
+Trial = Callable[[Alternative, int, np.random.Generator], float]
+"""Makes one simulated run of so many questions, and gives the p-value of its comparison."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pilot:
-    """What a recorded run says of two arms on the same questions."""
+class Power:
+    """How often simulated runs showed the difference."""
 
     n: int
-    difference: Interval
-    spread: float
-    """Standard deviation of the paired differences."""
-    discordant: float | None = None
-    """The share of questions that just one of them answers right; None where scores are not rights and wrongs."""
+    """Questions of a run."""
+    alternative: Alternative
+    shown: int
+    trials: int
+
+    @property
+    def estimate(self) -> float:
+        """The share that showed it, 0 to 1."""
+        return self.shown / self.trials
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The 95% interval of the power itself, for there are so many trials and no more (Clopper and Pearson 1934)."""
+        found = stats.binomtest(self.shown, self.trials).proportion_ci(0.95)
+        return float(found.low), float(found.high)
 
 
-def pilot(ours: ArrayLike, theirs: ArrayLike) -> Pilot:
-    """Two arms' scores on the same n >= 2 questions, both of shape (n,). `ConfigError` with fewer."""
-    difference = paired_difference(ours, theirs)
-    values = np.subtract(ours, theirs).astype(float)
-    if values.size < 2:
-        raise ConfigError("the spread of a single question's difference is unknown: two or more are needed")
-    scores = np.concatenate((np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float)))
+def simulate(
+    trial: Trial, alternative: Alternative, n: int, *, level: float, trials: int = TRIALS, seed: int = 0
+) -> Iterator[Power]:
+    """The power after every trial, the last one being the result. A difference is shown where p is at most `level`."""
+    random = np.random.default_rng((seed, n, ALTERNATIVES.index(alternative)))
+    shown = 0
+    for done in range(1, trials + 1):
+        shown += trial(alternative, n, random) <= level
+        yield Power(n, alternative, shown, done)
+
+
+def family_trial(
+    figures: Matrix, theirs: Sequence[str], budget: float, difference: float, *, resamples: int = RESAMPLES
+) -> Trial:
+    """Runs in which one family has an arm that scores `difference` more than the best mixture of `theirs` at `budget`.
+
+    Besides that arm the families are alike: all arms of `theirs`, ends included, as recorded in `figures`.
+    `ConfigError` where their best mixture leaves no room for such a difference.
+    """
+    rows = figures.rows(theirs)
+    scores, costs = figures.scores[rows], figures.costs[rows]
+    first, second, share = hulls(costs.mean(axis=1)[None], scores.mean(axis=1)[None]).at_cost(budget)
+    reached = (1 - share[0]) * scores[first[0]] + share[0] * scores[second[0]]
+    chance = _flips(reached, difference)
+    names = (*theirs, BETTER)
+
+    def trial(alternative: Alternative, n: int, random: np.random.Generator) -> float:
+        drawn = random.integers(0, scores.shape[1], n)
+        mixed = np.where(random.uniform(size=n) < share[0], second[0], first[0])
+        like = random.integers(0, scores.shape[1], n) if alternative == "independent errors" else drawn
+        better = np.where(random.uniform(size=n) < chance, 1.0, scores[mixed, like])
+        drawn_scores = np.vstack([scores[:, drawn], better])
+        drawn_costs = np.vstack([costs[:, drawn], costs[mixed, drawn]])
+        run = Matrix(names, tuple(map(str, range(n))), drawn_scores, drawn_costs, drawn_scores > 1)
+        return score_gap(run, names, names[:-1], budget, resamples=resamples, seed=int(random.integers(1 << 31))).p
+
+    return trial
+
+
+def arm_trial(theirs: ArrayLike, difference: float) -> Trial:
+    """Runs in which one arm scores `difference` more than an arm of the recorded scores `theirs`, shape (n,), 0 to 1.
+
+    Tested as two fixed arms are: rights and wrongs by McNemar's exact test, other scores by Student's paired test, from
+    whose result the paired bootstrap's hardly differs. `ConfigError` where `theirs` leaves no room for the difference.
+    """
+    scores = np.asarray(theirs, dtype=float)
+    chance = _flips(scores, difference)
     binary = bool(np.isin(scores, (0, 1)).all())
-    share = float((values != 0).mean()) if binary else None
-    return Pilot(values.size, difference, float(values.std(ddof=1)), share)
+
+    def trial(alternative: Alternative, n: int, random: np.random.Generator) -> float:
+        base = scores[random.integers(0, scores.size, n)]
+        like = scores[random.integers(0, scores.size, n)] if alternative == "independent errors" else base
+        return _paired_p(np.where(random.uniform(size=n) < chance, 1.0, like) - base, binary)
+
+    return trial
 
 
 def questions_needed(spread: float, difference: float, *, power: float = POWER, alpha: float = ALPHA) -> int:
-    """The fewest questions that show a mean difference with that power, by Student's paired test.
+    """The fewest questions that show a mean difference of two fixed arms with that power, by Student's paired test.
 
     n = ((t(1 - alpha/2) + t(power)) · spread / difference)², the quantiles being those of n - 1 degrees of freedom: the
-    normal theory's formula (Cohen 1988, section 2.4), corrected for a spread that is itself estimated.
+    normal theory's formula (Cohen 1988, section 2.4), corrected for a spread that is itself estimated. `spread` is the
+    standard deviation that the paired differences would have *if the difference were there*.
     """
     _check(difference, power, alpha)
     if not (math.isfinite(spread) and spread >= 0):
@@ -67,41 +142,20 @@ def smallest_difference(n: int, spread: float, *, power: float = POWER, alpha: f
     return float(stats.t.isf(alpha / 2, n - 1) + stats.t.ppf(power, n - 1)) * spread / math.sqrt(n)
 
 
-def mcnemar_power(n: int, discordant: float, difference: float, *, alpha: float = ALPHA) -> float:
-    """How often McNemar's exact test on n questions shows a difference of the shares of right answers.
-
-    `discordant` is the share of questions that just one of the arms answers right; the difference is at most that. How
-    many of the n are such is binomial, and so is how many of those ours gets: the sum over both, with no approximation.
-    """
-    if not 0 < difference <= discordant <= 1:
-        raise ConfigError(f"a difference of {difference:g} needs as many discordant answers, and {discordant:g} are")
-    likely = stats.binom.ppf((1e-10, 1 - 1e-10), n, discordant).astype(int)
-    pairs = np.arange(likely[0], likely[1] + 1)
-    bound = stats.binom.ppf(alpha / 2, pairs, 0.5)  # the largest count whose tail is within alpha / 2, or one more
-    bound = np.where(stats.binom.cdf(bound, pairs, 0.5) <= alpha / 2, bound, bound - 1)
-    ours = (discordant + difference) / (2 * discordant)
-    shown = stats.binom.cdf(bound, pairs, ours) + stats.binom.sf(pairs - bound - 1, pairs, ours)
-    return float(stats.binom.pmf(pairs, n, discordant) @ shown)
+def _flips(scores: NDArray[np.float64], difference: float) -> float:
+    """With what chance a question must be answered right, whatever it was before, for that much more mean score."""
+    room = float(1 - scores.mean())
+    if not 0 < difference <= room:
+        raise ConfigError(f"a difference of {difference:g} has no room: theirs score {1 - room:.2f} already")
+    return difference / room
 
 
-def questions_needed_mcnemar(
-    discordant: float, difference: float, *, power: float = POWER, alpha: float = ALPHA
-) -> int:
-    """The fewest questions that show a difference of the shares of right answers, by McNemar's exact test.
-
-    Counts make the power ripple by less than a hundredth as n grows; the search takes it as rising.
-    """
-    _check(difference, power, alpha)
-    return _fewest(lambda n: mcnemar_power(n, discordant, difference, alpha=alpha) >= power)
-
-
-def smallest_difference_mcnemar(
-    n: int, discordant: float, *, power: float = POWER, alpha: float = ALPHA
-) -> float | None:
-    """The smallest difference that n questions show with that power, to .001; None where not even the largest is."""
-    steps = np.arange(1, math.floor(discordant * 1000 + 1e-9) + 1) / 1000
-    place = int(np.searchsorted([mcnemar_power(n, discordant, step, alpha=alpha) for step in steps], power))
-    return float(steps[place]) if place < steps.size else None
+def _paired_p(differences: Floats, binary: bool) -> float:
+    if binary:
+        ours, theirs = int((differences > 0).sum()), int((differences < 0).sum())
+        return min(1.0, 2 * float(stats.binom.cdf(min(ours, theirs), ours + theirs, 0.5)))
+    error = differences.std(ddof=1) / math.sqrt(differences.size)
+    return 2 * float(stats.t.sf(abs(differences.mean()) / error, differences.size - 1)) if error else 1.0
 
 
 def _fewest(enough: Callable[[int], bool]) -> int:

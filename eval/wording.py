@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Arm, Group, Row, Versus, baseline_of, versus
+from flarekit.eval.curves import parse
 from flarekit.eval.statistics import Interval
 
 TWINS = (("mid-retrieve", "pre-retrieve"), ("flare", "pre-retrieve"), ("escalate", "pre-escalate"))
@@ -67,8 +68,10 @@ def pairs(group: Group, rows: list[Row], baseline: str | None) -> list[tuple[Arm
     """The arms to tell apart, with what must be said of how they were chosen."""
     found = []
     for mid, pre in TWINS:
-        ours, theirs = _best(rows, mid), _best(rows, pre)
-        if ours and theirs:
+        for k in dict.fromkeys(parse(row.policy).passages for row in rows if parse(row.policy).family == mid):
+            ours, theirs = _best(rows, mid, k), _best(rows, pre, k)
+            if not (ours and theirs):
+                continue
             found.append((group.arms[ours[0]], group.arms[theirs[0]], _chosen({mid: ours[1], pre: theirs[1]})))
     if found or len(rows) < 2:
         return found
@@ -77,9 +80,9 @@ def pairs(group: Group, rows: list[Row], baseline: str | None) -> list[tuple[Arm
     return [(group.arms[best.policy], group.arms[base], _chosen({best.policy: len(rows) - 1}))]
 
 
-def _best(rows: list[Row], family: str) -> tuple[str, int] | None:
-    """The arm of a family with the highest F1, and out of how many."""
-    members = [row for row in rows if row.policy.partition(":")[0] == family]
+def _best(rows: list[Row], family: str, k: int | None) -> tuple[str, int] | None:
+    """The arm of a family with the highest F1 among those that look up `k` passages, and out of how many."""
+    members = [row for row in rows if (spec := parse(row.policy)).family == family and spec.passages == k]
     return (max(members, key=lambda row: row.f1.estimate).policy, len(members)) if members else None
 
 

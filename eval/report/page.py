@@ -52,17 +52,18 @@ def write_report(
     *,
     baseline: str | None = None,
     prices: Prices | None = None,
+    budgets: Sequence[float] = (),
     command: str = "",
 ) -> Path:
     """Write report.html, table.csv and accuracy-cost.svg, .png and .csv into the folder `out`; gives the page's path.
 
     So it is for every further part, by its key. Each group but the first puts its number into the names of its files.
-    `command` is shown as what made the page.
+    `budgets` are mean costs of a question at which moments are compared. `command` is shown as what made the page.
     `ConfigError` where a group has no arm `baseline`, `RunError` where the folder cannot be written.
     """
     prices = prices or Prices()
     tables = [table(group, baseline=baseline, prices=prices) for group in groups]
-    sections = [_section(group, rows, baseline, prices) for group, rows in zip(groups, tables, strict=True)]
+    sections = [_section(group, rows, baseline, prices, budgets) for group, rows in zip(groups, tables, strict=True)]
     page = out / "report.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -109,11 +110,13 @@ def embedded_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 
-def _section(group: Group, rows: list[Row], baseline: str | None, prices: Prices) -> dict[str, Any]:
+def _section(
+    group: Group, rows: list[Row], baseline: str | None, prices: Prices, budgets: Sequence[float]
+) -> dict[str, Any]:
     """What the template shows of one group."""
     base = baseline_of(group, baseline)
     compared = pairs(group, rows, baseline)
-    told = tell(group, rows, baseline, prices)
+    told = tell(group, rows, baseline, prices, budgets)
     return {
         "dataset": group.dataset,
         "models": group.models,

@@ -14,6 +14,7 @@ from rich.table import Table
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, cautions, unequal
 from flarekit.eval.report.findings import headline
+from flarekit.eval.verdict import findings
 from flarekit.eval.wording import bounds_text, number, share, signed
 
 
@@ -33,13 +34,23 @@ def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:
 
 
 def print_tables(
-    groups: Sequence[Group], tables: Sequence[list[Row]], baseline: str | None, prices: Prices, console: Console
+    groups: Sequence[Group],
+    tables: Sequence[list[Row]],
+    baseline: str | None,
+    prices: Prices,
+    console: Console,
+    budgets: Sequence[float] = (),
 ) -> None:
-    """Scores and costs as two tables, each narrow enough for a terminal of 80 columns, and the verdict below."""
+    """Scores and costs as two tables, each narrow enough for a terminal of 80 columns, and the verdict below.
+
+    And what is kept apart in the comparisons, because its help is not that of the others.
+    """
     for group, rows in zip(groups, tables, strict=True):
         console.print(_scores(group, rows))
         console.print(_costs(rows, prices))
-        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices)):
+        found = findings(group, prices=prices, budgets=budgets)
+        warned = [f"Warning: {reason}" for reason in found.unlike]
+        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), *warned):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()

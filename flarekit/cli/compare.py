@@ -16,6 +16,13 @@ def compare(
         str | None, typer.Option(help="The policy that the others are compared with; the first unless given.")
     ] = None,
     prices: Annotated[Path | None, typer.Option(help="A YAML file of prices for tokens and look-ups.")] = None,
+    budget: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="A mean cost of a question at which moments are compared, repeatable; halfway between what never and "
+            "what always acting costs unless given."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Where the report goes; report/ in the first run unless given.")
     ] = None,
@@ -25,16 +32,19 @@ def compare(
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.escalation.costs import Prices, load_prices
     from flarekit.eval.compare import load_runs, table
+    from flarekit.eval.moments import checked_budgets
     from flarekit.eval.report import write_report
     from flarekit.eval.report.terminal import print_tables, table_json
 
     price_list = load_prices(prices) if prices else Prices()
+    budgets = checked_budgets(budget or [])
     groups = load_runs(runs)
     tables = [table(group, baseline=baseline, prices=price_list) for group in groups]
     command = "flarekit " + " ".join(sys.argv[1:])
-    page = write_report(groups, out or runs[0] / "report", baseline=baseline, prices=price_list, command=command)
+    folder = out or runs[0] / "report"
+    page = write_report(groups, folder, baseline=baseline, prices=price_list, budgets=budgets, command=command)
     if as_json:
         print(table_json(groups, tables))
     else:
-        print_tables(groups, tables, baseline, price_list, Console())
+        print_tables(groups, tables, baseline, price_list, Console(), budgets)
     Console(stderr=True).print(f"Report: {page}", soft_wrap=True, highlight=False)
