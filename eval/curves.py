@@ -108,7 +108,7 @@ def pre_curves(group: Group, family: str, prices: Prices) -> list[Point]:
             arms.setdefault(spec.passages, []).append(arm)
     curves: list[Point] = []
     for k, same in arms.items():
-        unhelped, helped = _end(group, UNHELPED, k), _end(group, PRE_FAMILIES[family], k)
+        unhelped, helped = end_arm(group, UNHELPED, k), end_arm(group, PRE_FAMILIES[family], k)
         if unhelped is not None and helped is not None:
             name = f"{family} · k={k}" if len(arms) > 1 else family
             curves += _signal_curves(family, name, same, unhelped, helped, prices)
@@ -129,7 +129,7 @@ def _signal_curves(family: str, name: str, arms: list[Arm], unhelped: Arm, helpe
 
 def oracle(group: Group, prices: Prices) -> Arm | None:
     """For each question the better of closed-book and rag by F1, the cheaper where they tie; None where one lacks."""
-    left, right = _end(group, UNHELPED, None), _end(group, "rag", None)
+    left, right = end_arm(group, UNHELPED, None), end_arm(group, "rag", None)
     if left is None or right is None:
         return None
 
@@ -200,7 +200,7 @@ def _probes(arms: Iterable[Arm]) -> dict[str, dict[str, Probe]]:
     return found
 
 
-def _end(group: Group, family: str, k: int | None) -> Arm | None:
+def end_arm(group: Group, family: str, k: int | None) -> Arm | None:
     """The first arm of a family that is told nothing but its number of passages, if it has one; of `k` unless None."""
     for policy, arm in group.arms.items():
         spec = parse(policy)

@@ -96,7 +96,7 @@ class Findings:
     """Which arms are kept apart because their help or prompt is not that of the others, a sentence each."""
 
     def depth(self, verdict: Verdict) -> str:
-        """ ", k = 3" of a comparison, where others look up another number of passages; else nothing."""
+        """How many passages a comparison's arms look up, as ", k = 3"; nothing where all of them look up as many."""
         several = len({one.k for one in self.verdicts if one.k}) > 1
         return f", k = {verdict.k}" if several and verdict.k else ""
 

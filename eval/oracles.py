@@ -18,8 +18,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.eval.families import Floats, Matrix
+from flarekit.errors import DataError
+from flarekit.escalation.costs import Prices
+from flarekit.eval.compare import Group
+from flarekit.eval.curves import UNHELPED, end_arm, parse
+from flarekit.eval.families import MOMENTS, Floats, Matrix, family, matrix
 from flarekit.eval.statistics import Interval, mean_interval
+from flarekit.eval.wording import interval_text, share
 
 SPLITS = 40
 """Random halvings of the arms."""
@@ -47,6 +52,33 @@ def oracles(figures: Matrix, never: str, always: str) -> list[Oracle]:
         scores, costs = honest
         found.append(Oracle("cross-fitted oracle", len(figures.arms), mean_interval(scores), float(costs.mean())))
     return found
+
+
+def retrieval_oracles(group: Group, prices: Prices) -> list[Oracle]:
+    """The oracles of closed-book, rag and all arms that decide to look up as many passages; empty without both ends."""
+    never, always = end_arm(group, UNHELPED, None), end_arm(group, "rag", None)
+    if never is None or always is None:
+        return []
+    k = parse(always.policy).passages
+    deciding = [arm for moment in MOMENTS for arm in family(group, moment, "retrieve", k)]
+    try:
+        figures = matrix(group, [never.policy, always.policy, *deciding], prices=prices)
+    except DataError:
+        return []
+    return oracles(figures, never.policy, always.policy)
+
+
+def oracle_sentence(found: list[Oracle]) -> str:
+    """What the two-arm oracle reaches beside the others; nothing where there is none."""
+    if not found:
+        return ""
+    every, two, *honest = found
+    more = f"; over all {every.arms} arms it reaches {share(every.score.estimate)}" if every.arms > 2 else ""
+    left = f", and {interval_text(honest[0].score, share)} cross-fitted, without the luck" if honest else ""
+    return (
+        "An oracle that takes the better of closed-book and rag on each question reaches F1 "
+        f"{share(two.score.estimate)}, luck included{more}{left}."
+    )
 
 
 def crossfitted_oracle(figures: Matrix, *, splits: int = SPLITS, seed: int = 0) -> tuple[Floats, Floats] | None:

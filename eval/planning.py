@@ -201,9 +201,8 @@ def _reached(name: str, powers: Sequence[Power], plan: Plan) -> str:
 
 
 def _level(plan: Plan, tests: int) -> str:
-    if tests == 1:
-        return f"at p ≤ {plan.alpha:.2g}"
-    return f"at p ≤ {plan.alpha / tests:.2g} ({plan.alpha:g} corrected for {tests} comparisons)"
+    level, alpha = (f"{value:.2g}".removeprefix("0") for value in (plan.alpha / tests, plan.alpha))
+    return f"at p ≤ {level}" + (f" ({alpha} corrected for {tests} comparisons)" if tests > 1 else "")
 
 
 def _arm(group: Group, wanted: str) -> str:

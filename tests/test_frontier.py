@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from run_directories import retrieved, segment, trace, write_run
-from simulated import World, worth
+from simulated import Moments, World, worth
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.compare import load_runs
-from flarekit.eval.crossfit import chosen_by_half, compare_families, split_draws
+from flarekit.eval.crossfit import chosen_by_half, compare_families, score_gap, split_draws
 from flarekit.eval.dataset import Question
 from flarekit.eval.families import Kind, Matrix, ends, family, kind_of, matrix
-from flarekit.eval.frontier import Spot, aiq, cost_range, hull, hulls, oracle_frontier, rating, spots
+from flarekit.eval.frontier import Spot, aiq, cost_range, end_range, hull, hulls, oracle_frontier, rating, spots
+from flarekit.eval.oracles import crossfitted_oracle, oracles
 from flarekit.policies import POLICIES
 
 # --- moments and actions --------------------------------------------------------------------------------------------
@@ -196,6 +198,18 @@ def test_the_common_range_is_where_all_families_have_arms() -> None:
     assert cost_range(cheap, dear) == (15, 40)
 
 
+def test_what_costs_more_for_less_does_not_stretch_the_common_range() -> None:
+    cheap, dear = [Spot("", 10, 0), Spot("", 40, 1), Spot("", 80, 0.9)], [Spot("", 15, 0), Spot("", 90, 1)]
+    assert cost_range(cheap, dear) == (15, 40)
+
+
+def test_the_line_between_the_ends_goes_to_the_dearest_that_is_not_dominated() -> None:
+    never, rag, strong = Spot("closed-book", 10, 0.2), Spot("rag", 30, 0.4), Spot("strong", 50, 0.3)
+    assert end_range(never, [rag, strong]) == (10, 30)
+    assert end_range(never, [rag, Spot("strong", 50, 0.5)]) == (10, 50)
+    assert end_range(never, [Spot("rag", 30, 0.1), Spot("strong", 50, 0.1)]) == (10, 30), "help that only harms"
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ConfigError, match="costs and scores of the same arms"):
         hulls([[1.0, 2.0]], [[1.0]])
@@ -235,6 +249,37 @@ def test_the_oracle_is_above_every_arm() -> None:
     assert all(height(best, point.cost) >= point.score - 1e-9 for point in spots(figures))
 
 
+def noise(random: np.random.Generator, arms: int, n: int) -> Matrix:
+    """Arms that are right on half of the questions, by chance alone; every second one helps everybody."""
+    scores = (random.uniform(size=(arms, n)) < 0.5).astype(float)
+    called = np.tile(np.arange(arms)[:, None] % 2 == 1, n)
+    names = tuple(map(str, range(arms)))
+    return Matrix(names, tuple(map(str, range(n))), scores, np.where(called, 20.0, 10.0), called)
+
+
+def test_the_cross_fitted_oracle_holds_none_of_the_luck_of_the_others() -> None:
+    every, two, honest = oracles(noise(np.random.default_rng(0), 20, 400), "0", "1")
+    assert every.score.estimate > 0.99
+    assert 0.7 < two.score.estimate < 0.8, "the better of two coins"
+    assert honest.score.low < 0.5 < honest.score.high
+    assert (every.arms, two.arms) == (20, 2)
+
+
+def test_the_cross_fitted_oracle_keeps_what_help_is_really_worth() -> None:
+    # Help is right on one half of the questions and no help on the other, for every arm alike.
+    figures = noise(np.random.default_rng(0), 8, 40)
+    helped = np.arange(40) < 20
+    found = crossfitted_oracle(replace(figures, scores=(figures.called == helped).astype(float)))
+    assert found is not None
+    scores, costs = found
+    assert scores.mean() > 0.95
+    assert costs[helped].mean() > costs[~helped].mean()
+
+
+def test_two_arms_alone_leave_nothing_to_cross_fit() -> None:
+    assert crossfitted_oracle(noise(np.random.default_rng(0), 2, 40)) is None
+
+
 # --- families against each other ------------------------------------------------------------------------------------
 
 
@@ -254,6 +299,27 @@ def test_a_difference_turns_its_sign_when_the_families_change_places() -> None:
     assert one.score.interval.estimate == pytest.approx(-other.score.interval.estimate)
     assert one.cost.interval.low == pytest.approx(-other.cost.interval.high)
     assert one.score.p == pytest.approx(other.score.p)
+
+
+def test_the_score_alone_is_the_same_as_with_all_the_rest() -> None:
+    figures = World(arms=10, seed=1).draw(np.random.default_rng(0), 40)
+    ours, theirs = figures.arms[:6], (*figures.arms[:2], *figures.arms[6:])
+    whole = compare_families(figures, ours, theirs, costs=(80, 190), budget=120, resamples=99, seed=3)
+    alone = score_gap(figures, ours, theirs, 120, resamples=99, seed=3)
+    assert alone.interval.estimate == pytest.approx(whole.score.interval.estimate)
+    assert alone.p == pytest.approx(whole.score.p)
+
+
+@pytest.mark.parametrize("world", [Moments(1, 0.15), Moments(5, 0.1)])
+def test_where_moments_are_truly_alike_p_is_small_about_as_seldom_as_it_says(world: Moments) -> None:
+    random = np.random.default_rng(5)
+    small = np.zeros(2)
+    for repetition in range(200):
+        found = compare_families(
+            world.draw(random, 90), world.ours, world.theirs, costs=(60, 180), resamples=99, splits=4, seed=repetition
+        )
+        small += np.array([found.score.p, found.overall.p]) <= 0.05
+    assert (small / 200 <= 0.09).all()  # of 5%, 200 comparisons measure at most 9% in 99 of 100 cases
 
 
 def test_halves_share_no_question_and_resamples_draw_as_many_as_there_are() -> None:

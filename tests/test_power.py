@@ -1,30 +1,38 @@
-"""How many questions a comparison needs: known numbers, simulated trials, and the command."""
+"""How often a difference is shown: worlds whose truth is known, what is planned from others, and the command."""
 
 from __future__ import annotations
 
 import math
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from run_directories import segment, trace, write_run
 from scipy import stats
+from simulated import Moments
+from test_verdict import ENDS, SKILLS, group_of, looked_up, sometimes
 
 from flarekit.cli import main
 from flarekit.errors import ConfigError
+from flarekit.eval.crossfit import score_gap
 from flarekit.eval.dataset import Question
 from flarekit.eval.power import (
-    mcnemar_power,
-    pilot,
+    ALTERNATIVES,
+    RESAMPLES,
+    Alternative,
+    Power,
+    arm_trial,
+    family_trial,
     questions_needed,
-    questions_needed_mcnemar,
+    simulate,
     smallest_difference,
-    smallest_difference_mcnemar,
 )
-from flarekit.eval.statistics import mcnemar, paired_difference
 
 
 def test_a_medium_effect_needs_the_34_pairs_of_the_textbooks() -> None:
@@ -46,57 +54,73 @@ def test_the_questions_needed_are_the_fewest_that_show_the_difference(
         assert smallest_difference(n - 1, spread, power=power) > difference
 
 
-def test_the_number_of_questions_does_show_the_difference_in_about_80_of_100_trials() -> None:
-    random = np.random.default_rng(4)
-    true, shown = 0.08, 0
-    theirs = random.choice([0.0, 0.4, 1.0], size=200_000, p=[0.5, 0.2, 0.3])
-    ours = np.where(random.uniform(size=theirs.size) < 0.2, 1 - theirs, theirs)
-    lift = true - (ours - theirs).mean()
-    ours = ours + lift  # differences of the size wanted, in the shape that F1 has
-    n = questions_needed(float((ours - theirs).std()), true)
-    for repetition in range(1000):
-        drawn = random.integers(0, theirs.size, n)
-        shown += paired_difference(ours[drawn], theirs[drawn], resamples=499, seed=repetition).excludes_zero
-    assert 0.77 <= shown / 1000 <= 0.84
+def shown(world: Moments, level: float, repetitions: int = 150) -> float:
+    """How often a real world's runs of 90 questions show the difference, by the comparison that `compare` makes."""
+    random = np.random.default_rng(11)
+    p = [
+        score_gap(world.draw(random, 90), world.ours, world.theirs, 120, resamples=RESAMPLES, seed=repetition).p
+        for repetition in range(repetitions)
+    ]
+    return float((np.array(p) <= level).mean())
 
 
-def test_the_number_for_rights_and_wrongs_shows_it_in_about_80_of_100_trials() -> None:
-    random = np.random.default_rng(4)
-    n = questions_needed_mcnemar(0.3, 0.15)
-    shown = 0
-    for _ in range(1000):
-        kind = random.uniform(size=n)
-        shown += mcnemar(kind < 0.225, kind >= 1 - 0.075).p <= 0.05  # 22.5% only ours, 7.5% only theirs
-    assert 0.77 <= shown / 1000 <= 0.84
+def last(found: Iterable[Power]) -> Power:
+    *_, final = found
+    return final
 
 
-def test_mcnemars_power_is_the_sum_over_all_outcomes() -> None:
-    n, discordant, difference = 25, 0.4, 0.3
-    shares = (0.35, 0.05, 0.6)  # only ours, only theirs, neither or both
-    total = 0.0
-    for ours in range(n + 1):
-        for theirs in range(n + 1 - ours):
-            if ours + theirs and stats.binomtest(ours, ours + theirs).pvalue <= 0.05:
-                total += float(stats.multinomial.pmf((ours, theirs, n - ours - theirs), n, shares))
-    assert mcnemar_power(n, discordant, difference) == pytest.approx(total, abs=1e-6)
+@pytest.mark.parametrize(
+    ("alternative", "low", "high"), [("independent errors", 0.01, 0.2), ("strict improvement", 0.05, 0.4)]
+)
+def test_the_power_is_how_often_worlds_that_were_not_recorded_show_the_difference(
+    alternative: Alternative, low: float, high: float
+) -> None:
+    # In the world one mid arm is truly .05 better; the pilot is another one, in which nothing differs.
+    world = Moments(better=0.05, strict=alternative == "strict improvement")
+    pilot = Moments().draw(np.random.default_rng(2), 90)
+    trial = family_trial(pilot, world.theirs, 120, 0.05)
+    planned = last(simulate(trial, alternative, 90, level=0.05, trials=150))
+    really = shown(world, 0.05)
+    assert low < really < high
+    assert abs(planned.estimate - really) < 0.12
+    assert last(simulate(trial, alternative, 90, level=0.05 / 9, trials=100)).estimate < planned.estimate
 
 
-def test_a_difference_cannot_be_larger_than_the_share_of_discordant_answers() -> None:
-    with pytest.raises(ConfigError, match=r"0\.2 needs as many discordant answers, and 0\.1 are"):
-        mcnemar_power(100, 0.1, 0.2)
-    assert smallest_difference_mcnemar(20, 0.05) is None
-    least = smallest_difference_mcnemar(200, 0.2)
-    assert least is not None
-    assert mcnemar_power(200, 0.2, least) >= 0.8 > mcnemar_power(200, 0.2, least - 0.001)
+def test_more_questions_show_more_and_the_strict_improvement_before_the_independent_one() -> None:
+    trial = family_trial(Moments(3).draw(np.random.default_rng(2), 90), Moments(3).theirs, 120, 0.1, resamples=99)
+    few = {name: last(simulate(trial, name, 60, level=0.05, trials=40)).estimate for name in ALTERNATIVES}
+    many = {name: last(simulate(trial, name, 480, level=0.05, trials=40)).estimate for name in ALTERNATIVES}
+    assert few["strict improvement"] >= few["independent errors"]
+    assert all(many[name] > few[name] for name in ALTERNATIVES)
+    assert many["strict improvement"] > 0.9
 
 
-def test_a_pilot_tells_the_spread_and_of_rights_and_wrongs_the_discordant_share() -> None:
-    known = pilot([1, 1, 0, 0], [1, 0, 1, 0])
-    assert (known.n, known.difference.estimate, known.discordant) == (4, 0, 0.5)
-    assert known.spread == pytest.approx(math.sqrt(2 / 3))
-    assert pilot([0.5, 1], [0, 1]).discordant is None
-    with pytest.raises(ConfigError, match="two or more"):
-        pilot([1], [0])
+@pytest.mark.parametrize("scores", [np.repeat([0.0, 1.0], [63, 27]), np.tile([0.0, 0.4, 1.0], 30)])
+def test_two_arms_with_independent_errors_need_what_the_formula_says_of_their_spread(
+    scores: NDArray[np.float64],
+) -> None:
+    difference = 0.1
+    n = questions_needed(float(np.sqrt(2 * scores.var())), difference)  # two draws that have nothing in common
+    found = last(simulate(arm_trial(scores, difference), "independent errors", n, level=0.05, trials=1000))
+    assert 0.72 <= found.estimate <= 0.88  # flips change the spread a little, and McNemar's test is careful
+
+
+def test_a_strict_improvement_of_two_arms_is_shown_as_often_as_its_flips_are_enough() -> None:
+    # McNemar's test needs 6 flips, since none goes the other way: 2 / 2^6 is .031.
+    trial = arm_trial(np.repeat([0.0, 1.0], 50), 0.05)
+    found = last(simulate(trial, "strict improvement", 100, level=0.05, trials=2000))
+    assert abs(found.estimate - stats.binom.sf(5, 100, 0.05)) < 0.03
+
+
+def test_the_power_says_how_exact_it_is() -> None:
+    found = Power(90, "strict improvement", 20, 100)
+    low, high = found.bounds
+    assert (found.estimate, round(low, 3), round(high, 3)) == (0.2, 0.127, 0.292)  # Clopper and Pearson
+
+
+def test_without_room_there_is_no_better_arm() -> None:
+    with pytest.raises(ConfigError, match=r"a difference of 0\.1 has no room: theirs score 0\.95 already"):
+        arm_trial([1.0] * 19 + [0.0], 0.1)
 
 
 @pytest.mark.parametrize(
@@ -144,33 +168,41 @@ def flarekit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return status, said.err if status else said.out
 
 
-def test_a_spread_alone_gives_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_spread_alone_gives_what_two_fixed_arms_need(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     status, said = flarekit(monkeypatch, capsys, "--sd", 0.4)
     assert status == 0
-    lines = [line.split() for line in said.splitlines()[-3:]]
-    assert lines == [[".02", "3,142"], [".05", "505"], [".10", "128"]]
+    assert "two fixed arms" in said
+    assert ": 505 questions show a difference of .05 with a power of 80% at p ≤ .05" in said
+    _, corrected = flarekit(monkeypatch, capsys, "--sd", 0.4, "--comparisons", 9)
+    assert f": {questions_needed(0.4, 0.05, alpha=0.05 / 9)} questions" in corrected
 
 
-def test_a_pilot_gives_it_with_what_its_own_questions_can_show(
+def test_two_arms_are_planned_from_the_recorded_scores_of_the_second(
     run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, said = flarekit(monkeypatch, capsys, run, "--arms", "rag", "closed-book", "--difference", 0.1)
+    words = (run, "--arms", "rag", "closed-book", "--difference", 0.2, "--questions", 40, "--questions", 80)
+    status, said = flarekit(monkeypatch, capsys, *words, "--trials", 50)
     assert status == 0
-    spread = np.std([-1] * 4 + [0] * 2 + [1] * 6, ddof=1)
-    assert "hotpotqa, tiny: rag against closed-book\npilot of 12 questions: difference of F1 .17 (95%" in said
-    assert f"standard deviation of the paired differences .{round(100 * spread)}" in said
-    assert f".10  {questions_needed(float(spread), 0.1)}\n" in said
-    assert said.strip().endswith(f"of {smallest_difference(12, float(spread)):.2f} or more.".replace("0.", "."))
+    assert "hotpotqa, tiny: rag against closed-book\nrecorded: 12 questions, difference of F1 .17 (95%" in said
+    head, first, second = (line.split() for line in said.splitlines()[5:8])
+    assert head == ["questions", "independent", "errors", "strict", "improvement"]
+    assert (first[0], second[0]) == ("40", "80")
+    assert re.search(r"^ +80  \d+% \(\d+% to \d+%\) +\d+% \(\d+% to \d+%\)$", said, re.MULTILINE)
+    assert "strict improvement: at most 40 questions for a power of 80%" in said
 
 
-def test_rights_and_wrongs_are_planned_by_mcnemars_test(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_moments_are_planned_through_the_comparison_that_compare_makes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = (run, "--arms", "rag", "closed-book", "--score", "exact_match")
-    status, said = flarekit(monkeypatch, capsys, *arguments)
+    group_of(tmp_path, {**ENDS, "p-ik": sometimes(0.5, looked_up), "flare": sometimes(0.5, looked_up)}, SKILLS)
+    words = (tmp_path / "run", "--moments", "mid", "pre", "--difference", 0.2, "--questions", 60, "--trials", 20)
+    status, said = flarekit(monkeypatch, capsys, *words, "--comparisons", 9)
     assert status == 0
-    assert "just one of them is right on 83% of the questions (McNemar's exact test)" in said
-    assert f".10  {questions_needed_mcnemar(10 / 12, 0.1)}\n" in said
+    assert "mid against pre (retrieve, k = 3), at 42 generated-token equivalents a question\nrecorded: 60" in said
+    assert "at p ≤ .0056 (.05 corrected for 9 comparisons), in 20 simulated runs of each size" in said
+    assert "independent errors: more than 60 questions for a power of 80%" in said
 
 
 @pytest.mark.parametrize(
@@ -178,11 +210,13 @@ def test_rights_and_wrongs_are_planned_by_mcnemars_test(
     [
         ((), "say what is to be told apart: --arms A B or --moments M M"),
         (("{run}",), "say what is to be told apart"),
-        (("--arms", "rag", "closed-book"), "a pilot run is needed, or --sd"),
+        (("--arms", "rag", "closed-book"), "a recorded run is needed, or --sd"),
         (("{run}", "--sd", "0.4"), "--sd takes the place of a run"),
         (("{run}", "--arms", "rag", "flair"), "'flair' is no arm of hotpotqa; there are: closed-book, rag, cascade"),
         (("{run}", "--arms", "rag", "rag"), "rag cannot be told apart from itself"),
-        (("{run}", "--arms", "cascade", "closed-book"), "the pilot's two sides never differ"),
+        (("{run}", "--arms", "rag", "closed-book", "--difference", "0.9"), "a difference of 0.9 has no room"),
+        (("{run}", "--arms", "rag", "cascade", "--trials", "3"), "trials=3 is too few: at least 10"),
+        (("{run}", "--arms", "rag", "cascade", "--questions", "4"), "questions=4 is too few: at least 10"),
         (("{run}", "--moments", "mid", "before"), "moments: 'before' is none of pre, mid, post"),
         (("{run}", "--moments", "mid", "pre"), "hotpotqa has no arms of both moments, mid and pre, that do the same"),
         (("{run}", "--arms", "rag", "cascade", "--score", "bleu"), "score: 'bleu' is none of f1, exact_match"),

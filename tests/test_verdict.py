@@ -13,7 +13,10 @@ from run_directories import retrieved, segment, trace, write_run
 from flarekit.errors import DataError
 from flarekit.eval.compare import Arm, Group, load_runs
 from flarekit.eval.dataset import Question
+from flarekit.eval.families import matrix
+from flarekit.eval.halves import split_draws
 from flarekit.eval.verdict import PAIRS, findings, judge, verdict_sentences
+from flarekit.eval.wording import share
 from flarekit.trace import HandedOver, Trace
 
 N = 60
@@ -116,14 +119,18 @@ def test_two_sentences_say_so(better: Group) -> None:
     assert costs.endswith(": deciding during generation is cheaper.")
 
 
-def test_without_a_difference_they_say_how_many_questions_one_would_take(alike: Group) -> None:
-    answers, costs = verdict_sentences(alike, findings(alike))
-    assert ": no difference can be shown, and were differences to spread as here, it would take about " in answers
-    assert answers.endswith("questions to show one of .05 with a power of 80%.")
+def test_without_a_difference_they_say_how_large_an_advantage_is_excluded(alike: Group) -> None:
+    found = findings(alike)
+    answers, costs = verdict_sentences(alike, found)
+    interval = found.verdicts[0].result.score.interval
+    assert answers.endswith(
+        f": no difference can be shown; excluded is an advantage of more than {share(interval.high)} for deciding "
+        f"during generation, or {share(-interval.low)} for deciding before generation."
+    )
     assert costs.endswith("no difference in cost can be shown.")
 
 
-def test_where_enough_questions_were_asked_they_say_that_one_would_have_been_shown(tmp_path: Path) -> None:
+def test_no_sentence_says_what_power_a_comparison_had(tmp_path: Path) -> None:
     arms = {"p-ik": sometimes(0.5, looked_up), "flare": sometimes(0.5, looked_up)}
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
     easy = [key for key in KEYS if CHANCE[int(key)] < 0.2]
@@ -131,8 +138,7 @@ def test_where_enough_questions_were_asked_they_say_that_one_would_have_been_sho
         results = group.arms[name].results
         nearly = {key: replace(results[key], f1=0.67) for key in keys}
         group.arms[name] = Arm(name, {**results, **nearly})
-    answers, _ = verdict_sentences(group, findings(group))
-    assert answers.endswith(": no difference can be shown, though one of .05 would have been with a power of 80%.")
+    assert "power" not in " ".join(verdict_sentences(group, findings(group)))
 
 
 def test_moments_whose_arms_are_not_worth_their_cost_are_alike(tmp_path: Path) -> None:
@@ -199,3 +205,159 @@ def test_too_few_questions_give_a_reason_and_no_verdict(tmp_path: Path) -> None:
 
 def test_every_pair_of_moments_is_judged_once() -> None:
     assert len({frozenset(pair) for pair in PAIRS}) == len(PAIRS) == 3
+
+
+# --- budgets --------------------------------------------------------------------------------------------------------
+
+
+def costing(skill: float, prompt: int) -> Make:
+    """An arm that looks something up with a prompt of that length, so that it costs a quarter of it and five."""
+
+    def make(key: str, policy: str, right: bool) -> Trace:
+        events = retrieved(f"Question {key}?", "x"), segment("It is in there", prompt=prompt)
+        return trace(key, policy, "Paris" if CHANCE[int(key)] < skill else "Rome", *events)
+
+    return make
+
+
+TWINS: dict[str, Make] = {"p-ik": sometimes(0.6, looked_up), "flare": sometimes(0.7, looked_up)}
+
+
+def test_a_budget_lies_halfway_between_never_and_always_however_dear_an_arm_is(tmp_path: Path) -> None:
+    dear = {"flare:theta=0.9": costing(0.95, 4000), "p-ik:threshold=0.1": costing(0.95, 6000)}
+    group = group_of(tmp_path, {**ENDS, **TWINS, **dear}, SKILLS)
+    assert judge(group, "mid", "pre", "retrieve").result.budget == pytest.approx((29 + 55) / 2)
+
+
+@pytest.mark.parametrize(("skill", "top"), [(0.1, 55), (0.4, 55), (0.8, 205)])
+def test_an_end_that_is_dearer_and_no_better_than_another_does_not_stretch_the_range(
+    skill: float, top: float, tmp_path: Path
+) -> None:
+    arms: dict[str, Make] = {
+        **ENDS,
+        "rag:model=strong": costing(skill, 800),
+        **TWINS,
+        "pre-escalate": sometimes(0.5, handed_over),
+        "escalate": sometimes(0.5, handed_over),
+    }
+    group = group_of(tmp_path, arms, SKILLS)
+    verdict = judge(group, "mid", "pre", "any")
+    assert "rag:model=strong" in verdict.ends
+    assert verdict.result.budget == pytest.approx((29 + top) / 2)
+
+
+def test_given_budgets_are_each_compared_and_corrected_for(better: Group) -> None:
+    found = findings(better, budgets=(35, 40, 50))
+    assert [one.result.budget for one in found.verdicts] == [35, 40, 50]
+    assert len({one.p.overall for one in found.verdicts}) == 1, "areas do not depend on the budget: one test of them"
+    alone = judge(better, "mid", "pre", "retrieve", budget=40)
+    assert found.verdicts[1].p.score >= alone.p.score
+    assert found.verdicts[1].p.overall == alone.p.overall
+    first, second, third, costs = verdict_sentences(better, found)
+    assert "with 35 generated-token" in first
+    assert second.startswith("With 40 generated-token")
+    assert third.startswith("With 50 generated-token")
+    assert "after Holm's correction for 3 comparisons" in second
+    assert "Holm" not in costs
+
+
+def test_a_budget_that_buys_nothing_is_refused(better: Group) -> None:
+    with pytest.raises(DataError, match="a budget of 20 is less than the cheapest arm costs"):
+        judge(better, "mid", "pre", "retrieve", budget=20)
+
+
+def test_without_an_end_a_budget_must_be_given(tmp_path: Path) -> None:
+    group = group_of(tmp_path, {"closed-book": plain, **TWINS}, SKILLS)
+    with pytest.raises(DataError, match=r"always retrieving \(rag with the same k\).*give --budget"):
+        judge(group, "mid", "pre", "retrieve")
+    assert judge(group, "mid", "pre", "retrieve", budget=40).result.budget == 40
+
+
+def test_every_comparison_tells_how_much_of_either_side_are_arms_that_decide(tmp_path: Path) -> None:
+    arms = {"p-ik": sometimes(0.0, looked_up), "flare": sometimes(0.9, looked_up)}
+    group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
+    weights = judge(group, "mid", "pre", "retrieve").result.weights
+    assert weights.budget[0] > 0.9
+    assert all(0 < ours <= 1 for ours, _ in (weights.budget, weights.overall, weights.target))
+    assert all(theirs == 0 for _, theirs in (weights.budget, weights.overall, weights.target))
+    answers, costs = verdict_sentences(group, findings(group))
+    for weight, sentence in ((weights.budget[0], answers), (weights.target[0], costs)):
+        said = f"though only {weight:.0%} of the first's and 0% of the other's questions go to arms that decide"
+        assert said in sentence
+
+
+def test_where_most_of_either_side_decides_nothing_is_said_of_it(tmp_path: Path) -> None:
+    arms = {"p-ik": sometimes(0.9, looked_up), "flare": sometimes(0.95, looked_up)}
+    group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
+    weights = judge(group, "mid", "pre", "retrieve").result.weights
+    assert min(weights.budget) > 0.5
+    assert "though only" not in verdict_sentences(group, findings(group))[0]
+
+
+# --- help that is not alike -----------------------------------------------------------------------------------------
+
+
+def test_an_end_with_another_k_is_no_end(tmp_path: Path) -> None:
+    ends = {**ENDS, "rag:k=1": costing(0.5, 120), "rag:k=5": costing(0.95, 400)}
+    group = group_of(tmp_path, {**ends, **TWINS}, SKILLS)
+    found = findings(group)
+    assert [(one.k, one.ends) for one in found.verdicts] == [(3, ("closed-book", "rag"))]
+    [warning] = found.unlike
+    assert warning.startswith("rag:k=1 and rag:k=5: no arm that decides looks up as many passages (k = 3)")
+
+
+def test_arms_are_compared_within_k(tmp_path: Path) -> None:
+    arms: dict[str, Make] = {
+        **ENDS,
+        "rag:k=1": costing(0.3, 120),
+        **TWINS,
+        "flare:theta=0.5": sometimes(0.6, looked_up),
+        "flare:k=1": sometimes(0.6, looked_up),
+        "pre-retrieve:k=1": sometimes(0.6, looked_up),
+        "mid-retrieve:k=5": sometimes(0.6, looked_up),
+    }
+    group = group_of(tmp_path, arms, SKILLS)
+    found = findings(group)
+    assert [(one.k, one.arms, one.ends) for one in found.verdicts] == [
+        (3, (("flare", "flare:theta=0.5"), ("p-ik",)), ("closed-book", "rag")),
+        (1, (("flare:k=1",), ("pre-retrieve:k=1",)), ("closed-book", "rag:k=1")),
+    ]
+    assert found.unlike == ("Arms look up 1, 3 and 5 passages: they are compared within each number (k).",)
+    said = verdict_sentences(group, found)
+    assert [sentence.split(")")[0] for sentence in said if sentence.startswith("On")] == [
+        "On hotpotqa (n = 60, tiny + big, k = 3",
+        "On hotpotqa (n = 60, tiny + big, k = 1",
+    ]
+
+
+def test_moments_that_look_up_different_numbers_of_passages_are_not_compared(tmp_path: Path) -> None:
+    arms = {"p-ik:k=5": sometimes(0.6, looked_up), "flare": sometimes(0.6, looked_up)}
+    group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
+    [sentence] = verdict_sentences(group, findings(group))
+    assert "arms that decide during generation look up 3 passages, those before generation 5" in sentence
+    with pytest.raises(DataError, match="compared within one number"):
+        judge(group, "mid", "pre", "retrieve")
+
+
+def test_an_end_with_a_prompt_of_its_own_is_named_and_left_out(tmp_path: Path) -> None:
+    group = group_of(tmp_path, {**ENDS, "closed-book:role=expert": plain, "direct": plain, **TWINS}, SKILLS)
+    found = findings(group)
+    assert found.verdicts[0].ends == ("closed-book", "rag")
+    assert found.unlike == (
+        "closed-book:role=expert and direct: has a prompt of its own, so no comparison of moments holds it.",
+    )
+
+
+# --- the same question twice ----------------------------------------------------------------------------------------
+
+
+def test_a_question_under_two_ids_never_lies_in_both_halves(tmp_path: Path) -> None:
+    group = group_of(tmp_path, {**ENDS, **TWINS}, SKILLS)
+    for one, other in zip(KEYS[:30], KEYS[30:], strict=True):
+        group.questions[other] = replace(group.questions[other], text=f"  {group.questions[one].text.upper()} ")
+    figures = matrix(group)
+    for first, second in split_draws(figures.units, 5, 20, seed=1):
+        assert not ((first[:, :30] + first[:, 30:]) * (second[:, :30] + second[:, 30:]))[0].any()
+        assert (first[:, :30] == first[:, 30:]).all()
+        assert (first.sum(axis=1) == 30).all()
+    assert judge(group, "mid", "pre", "retrieve").result.n == N

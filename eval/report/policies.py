@@ -9,6 +9,7 @@ from typing import Any
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import COSTS, Group, Row, unequal
 from flarekit.eval.curves import points
+from flarekit.eval.oracles import Oracle, oracle_sentence, retrieval_oracles
 from flarekit.eval.report.charts import SCORES, accuracy_cost, chart_rows, from_highest, plotted_costs, zoomable
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
 from flarekit.eval.report.prices import point_parts
@@ -84,7 +85,15 @@ def policy_figure(group: Group, rows: Sequence[Row], prices: Prices) -> Figure:
     }
     label = "F1 against cost for each policy; the table below holds the same figures."
     menus = {"Score": SCORES, "Cost": costs}
-    return Figure("accuracy-cost", "Accuracy against cost", _explained(data), label, menus, data, specs)
+    return Figure(
+        "accuracy-cost",
+        "Accuracy against cost",
+        _explained(data, retrieval_oracles(group, prices)),
+        label,
+        menus,
+        data,
+        specs,
+    )
 
 
 def policy_points(group: Group, rows: Sequence[Row], prices: Prices) -> list[dict[str, Any]]:
@@ -92,10 +101,12 @@ def policy_points(group: Group, rows: Sequence[Row], prices: Prices) -> list[dic
     found = points(group, rows, prices)
     parts = {id(point): part for point, part in zip(found, point_parts(group, found), strict=True)}
     of_rows = [parts[id(point)] for point in from_highest(found)]
-    return [{**row, "parts": part} if part else row for row, part in zip(chart_rows(found), of_rows, strict=True)]
+    honest = [f", {share(one.score.estimate)} cross-fitted" for one in retrieval_oracles(group, prices)[2:]]
+    drawn = [{**row, "parts": part} if part else row for row, part in zip(chart_rows(found), of_rows, strict=True)]
+    return [{**row, "policy": row["policy"] + "".join(honest)} if row["kind"] == "oracle" else row for row in drawn]
 
 
-def _explained(data: Sequence[Mapping[str, Any]]) -> str:
+def _explained(data: Sequence[Mapping[str, Any]], known: list[Oracle]) -> str:
     kinds = {row["kind"] for row in data}
     sentences = [
         "Upper left is better. Bars are 95% bootstrap intervals over questions. A number beside a point is its "
@@ -107,9 +118,7 @@ def _explained(data: Sequence[Mapping[str, Any]]) -> str:
             "generation could have had. Their scores are exact; their costs assume the cache hits of the ends."
         )
     if "oracle" in kinds:
-        sentences.append(
-            "The oracle takes, for each question, the better of closed-book and rag: no rule could know it."
-        )
+        sentences.append(f"{oracle_sentence(known)} No rule could know it.")
     return " ".join(sentences)
 
 

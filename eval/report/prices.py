@@ -8,7 +8,7 @@ from typing import Any
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group
-from flarekit.eval.curves import PRE_FAMILIES, UNHELPED, Point, parse, pre_curves
+from flarekit.eval.curves import PRE_FAMILIES, UNHELPED, Point, end_arm, pre_curves
 from flarekit.eval.report.questions import answered
 from flarekit.trace import Costs
 
@@ -75,7 +75,7 @@ def price_panel(group: Group, prices: Prices) -> dict[str, Any]:
         "presets": presets,
         "sizes": [size or 1.0 for size in sizes],
         "parts": _columns(group),
-        "ends": [_first(group, UNHELPED), _first(group, "rag")],
+        "ends": [end.policy if (end := end_arm(group, name, None)) else None for name in (UNHELPED, "rag")],
     }
 
 
@@ -99,8 +99,3 @@ def _columns(group: Group) -> dict[str, list[list[float] | None]]:
 
 def _preset(key: str, title: str, values: list[float], unit: str) -> dict[str, Any]:
     return {"key": key, "title": title, "prices": values, "unit": unit}
-
-
-def _first(group: Group, family: str) -> str | None:
-    """The arm that curves and the oracle take for this family."""
-    return next((policy for policy in group.arms if parse(policy).family == family), None)

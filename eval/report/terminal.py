@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, Row, cautions, unequal
+from flarekit.eval.oracles import oracle_sentence, retrieval_oracles
 from flarekit.eval.report.findings import headline
 from flarekit.eval.verdict import findings
 from flarekit.eval.wording import bounds_text, number, share, signed
@@ -50,7 +51,8 @@ def print_tables(
         console.print(_costs(rows, prices))
         found = findings(group, prices=prices, budgets=budgets)
         warned = [f"Warning: {reason}" for reason in found.unlike]
-        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), *warned):
+        oracle = oracle_sentence(retrieval_oracles(group, prices))
+        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), oracle, *warned):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()

@@ -64,13 +64,19 @@ def power(
         return
     pair = planning.pair_of(arms, moments, action, score, budget)
     columns = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("")
+    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    task = progress.add_task("")
 
-        def told(what: str, done: int, of: int) -> None:
-            progress.update(task, description=what, completed=done, total=of)
+    def told(what: str, done: int, of: int) -> None:
+        if done == 1:
+            progress.start()
+            progress.reset(task)
+        progress.update(task, description=what, completed=done, total=of)
 
-        found = list(
-            planning.from_runs(runs or [], pair, plan, prices=load_prices(prices) if prices else None, told=told)
-        )
+    price_list = load_prices(prices) if prices else None
+    try:
+        found = list(planning.from_runs(runs or [], pair, plan, prices=price_list, told=told))
+    finally:
+        if progress.live.is_started:
+            progress.stop()
     typer.echo("\n\n".join(found))
