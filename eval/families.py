@@ -33,7 +33,7 @@ from flarekit.eval.compare import Group, measures
 from flarekit.eval.curves import parse
 from flarekit.eval.halves import Units, units
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy
-from flarekit.policies.base import split_arm
+from flarekit.policies.base import K, split_arm
 from flarekit.prompts import Prompt
 from flarekit.signals import ALWAYS, LENGTH
 from flarekit.trace import Moment
@@ -158,11 +158,11 @@ def actions(group: Group, moment: Moment, k: int | None = None) -> set[str]:
 def depths(group: Group, moments: Sequence[Moment], action: Action) -> list[int | None]:
     """The numbers of passages (k) that the deciding arms of some moment look up, the most frequent first.
 
-    [None] where none of them looks anything up.
+    Of equally frequent ones the usual (`policies.base.K`) is first. [None] where none of them looks anything up.
     """
     found = [kind_of(arm).passages for moment in moments for arm in family(group, moment, action)]
     counted = Counter(k for passages in found for k in passages if len(passages) == 1)
-    return [*sorted(counted, key=lambda k: (-counted[k], k))] or [None]
+    return [*sorted(counted, key=lambda k: (-counted[k], k != K, k))] or [None]
 
 
 def unlike(group: Group) -> list[str]:

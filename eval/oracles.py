@@ -7,8 +7,8 @@ answers hold less luck than fifty.
 
 The **cross-fitted oracle** makes the same choice, help or none, without the answers that it is judged by. The arms are
 halved at random: whether helped or unhelped answers to a question are better is told from one half of the arms, and
-what that choice is worth from the other. What is only luck is not there the second time. Answers that arms share
-because they did the same count as told again; a choice is made where both halves have answers of both kinds.
+what that choice is worth, on average over its answers, from the other. What is only luck is not there again. Answers
+that arms share because they did the same count as told again; a choice is made where both halves have both kinds.
 """
 
 from __future__ import annotations

@@ -92,11 +92,15 @@ def _finding(verdict: Verdict) -> str:
         return f"deciding {WHEN[better]} is better"
     if gap.interval.low == gap.interval.high == 0:
         return "no difference can be shown, since what is chosen of either answers alike"
-    ours, theirs = (share(max(0.0, bound)) for bound in (gap.interval.high, -gap.interval.low))
+    ours, theirs = map(_excluded, (gap.interval.high, -gap.interval.low))
     return (
-        f"no difference can be shown; excluded is an advantage of more than {ours} for deciding {WHEN[verdict.ours]}, "
-        f"or {theirs} for deciding {WHEN[verdict.theirs]}"
+        f"no difference can be shown; excluded is {ours} for deciding {WHEN[verdict.ours]}, and {theirs} for deciding "
+        f"{WHEN[verdict.theirs]}"
     )
+
+
+def _excluded(bound: float) -> str:
+    return f"an advantage of more than {share(bound)}" if bound > 0 else "any advantage"
 
 
 def _mostly_ends(weights: tuple[float, float]) -> str:
@@ -105,8 +109,8 @@ def _mostly_ends(weights: tuple[float, float]) -> str:
         return ""
     ours, theirs = (f"{weight:.0%}" for weight in weights)
     return (
-        f", though only {ours} of the first's and {theirs} of the other's questions go to arms that decide, the rest "
-        "to ends that both have"
+        f", though of the first's questions {ours} and of the other's {theirs} go to arms that decide, the rest to "
+        "ends that both have"
     )
 
 

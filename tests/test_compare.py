@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from flarekit.escalation.costs import Prices, load_prices, price
 from flarekit.eval.compare import load_runs, table, unequal
 from flarekit.eval.curves import oracle, parse, points, pre_curves
 from flarekit.eval.dataset import Question
-from flarekit.eval.wording import number, share, verdict
+from flarekit.eval.wording import number, pairs, share, verdict
 from flarekit.trace import Costs, HandedOver, Probe, Trace
 
 ANSWERS = {"a": "Paris", "b": "Rome", "c": "Oslo", "d": "Cairo"}
@@ -186,6 +187,29 @@ def test_the_curve_passes_through_the_arm_that_was_run(run: Path) -> None:
     point = next(point for point in pre_curves(group, "pre-retrieve", Prices()) if point.threshold == 1.0)
     assert point.means["f1"] == row.f1.estimate
     assert {name: point.means[name] for name in row.means} == pytest.approx(dict(row.means))
+
+
+def test_a_curve_is_derived_only_from_an_end_that_looks_up_as_many_passages(tmp_path: Path) -> None:
+    traces = [*(closed_book(key) for key in "abcd"), *(replace(rag(key), policy="rag:k=1") for key in "abcd")]
+    traces += [pre_retrieve(key) for key in "abcd"]
+    [group] = load_runs([write_run(tmp_path / "one", QUESTIONS, traces)])
+    assert pre_curves(group, "pre-retrieve", Prices()) == []
+    traces += [replace(pre_retrieve(key), policy="pre-retrieve:k=1") for key in "abcd"]
+    [group] = load_runs([write_run(tmp_path / "two", QUESTIONS, traces)])
+    found = pre_curves(group, "pre-retrieve", Prices())
+    assert {point.line for point in found} == {"derived pre-retrieve · k=1"}
+
+
+def test_twins_are_told_apart_only_where_they_look_up_as_many_passages(tmp_path: Path) -> None:
+    traces = [replace(flare(key, 0.5), policy="flare:k=1") for key in "abcd"] + [pre_retrieve(key) for key in "abcd"]
+    [group] = load_runs([write_run(tmp_path / "one", QUESTIONS, traces)])
+    [ours, theirs, _] = pairs(group, table(group), "pre-retrieve")[0]
+    assert (ours.policy, theirs.policy) == ("flare:k=1", "pre-retrieve"), "an arm beside the baseline, and no twin"
+    traces += [replace(pre_retrieve(key), policy="pre-retrieve:k=1") for key in "abcd"]
+    [group] = load_runs([write_run(tmp_path / "two", QUESTIONS, traces)])
+    assert [(ours.policy, theirs.policy) for ours, theirs, _ in pairs(group, table(group), None)] == [
+        ("flare:k=1", "pre-retrieve:k=1")
+    ]
 
 
 def test_without_both_ends_there_is_no_derived_curve(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from test_verdict import Make, group_of, handed_over, looked_up, plain, sometime
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, table
 from flarekit.eval.report.findings import Told, tell
+from flarekit.eval.report.frontier_parts import frontier_parts
 from flarekit.eval.report.parts import Figure, Table, part_csv
 from flarekit.trace import Trace
 
@@ -94,6 +95,38 @@ def test_the_frontier_of_every_moment_begins_at_the_cheapest_end_and_never_falls
         scores = [row["score"] for row in rows if (row["action"], row["moment"]) == ("retrieve", moment)]  # type: ignore[call-overload]
         assert scores == sorted(scores)
     assert max(r["score"] for r in rows if r["moment"] == "oracle") >= max(r["score"] for r in rows)  # type: ignore[call-overload]
+
+
+def test_the_oracles_stand_beside_each_other(whole: Told) -> None:
+    rows = [row for row in part(whole, "ratings").rows if row[0].small == "retrieving"]  # type: ignore[index]
+    best = {row[0].text: row[2].value for row in rows}  # type: ignore[index]
+    assert list(best) == ["pre", "mid", "oracle", "two-arm oracle", "cross-fitted oracle"]
+    assert best["oracle"] >= best["two-arm oracle"] >= best["cross-fitted oracle"]
+    drawn = {row["moment"] for row in part(whole, "frontiers").rows}  # type: ignore[call-overload]
+    assert {"oracle", "two-arm oracle", "cross-fitted oracle"} <= drawn
+
+
+def test_frontiers_are_drawn_within_k(tmp_path: Path) -> None:
+    arms = ENDS | SWEPT | {"rag:k=1": looked_up, "pre-retrieve:k=1": sometimes(0.45, looked_up)}
+    figure, _ = frontier_parts(group_of(tmp_path, arms, SKILLS), Prices())
+    choices = figure.menus["Action"]  # type: ignore[union-attr]
+    assert dict(choices) == {
+        "retrieve": "retrieving, k = 3",
+        "retrieve-k1": "retrieving, k = 1",
+        "escalate": "escalating",
+        "any": "retrieving and escalating, k = 3",
+        "any-k1": "retrieving and escalating, k = 1",
+    }
+    of_one = {row["policy"] for row in figure.rows if row["action"] == "retrieve-k1"}  # type: ignore[call-overload]
+    assert of_one <= {"closed-book", "rag:k=1", "pre-retrieve:k=1", "", "cross-fitted oracle"}
+
+
+def test_the_table_of_moments_tells_the_weights_of_arms_that_decide(whole: Told) -> None:
+    table = part(whole, "moments")
+    place = [column.name for column in table.columns].index("Deciding")  # type: ignore[union-attr]
+    for row in table.rows:
+        ours, theirs = (float(weight) for weight in str(row[place].value).split())  # type: ignore[index]
+        assert row[place].text == f"{ours:.0%}, {theirs:.0%}"  # type: ignore[index]
 
 
 def test_a_run_of_two_arms_says_what_is_left_out_and_why(tmp_path: Path) -> None:

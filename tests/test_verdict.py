@@ -125,7 +125,7 @@ def test_without_a_difference_they_say_how_large_an_advantage_is_excluded(alike:
     interval = found.verdicts[0].result.score.interval
     assert answers.endswith(
         f": no difference can be shown; excluded is an advantage of more than {share(interval.high)} for deciding "
-        f"during generation, or {share(-interval.low)} for deciding before generation."
+        f"during generation, and an advantage of more than {share(-interval.low)} for deciding before generation."
     )
     assert costs.endswith("no difference in cost can be shown.")
 
@@ -282,7 +282,7 @@ def test_every_comparison_tells_how_much_of_either_side_are_arms_that_decide(tmp
     assert all(theirs == 0 for _, theirs in (weights.budget, weights.overall, weights.target))
     answers, costs = verdict_sentences(group, findings(group))
     for weight, sentence in ((weights.budget[0], answers), (weights.target[0], costs)):
-        said = f"though only {weight:.0%} of the first's and 0% of the other's questions go to arms that decide"
+        said = f"though of the first's questions {weight:.0%} and of the other's 0% go to arms that decide"
         assert said in sentence
 
 
@@ -291,7 +291,7 @@ def test_where_most_of_either_side_decides_nothing_is_said_of_it(tmp_path: Path)
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
     weights = judge(group, "mid", "pre", "retrieve").result.weights
     assert min(weights.budget) > 0.5
-    assert "though only" not in verdict_sentences(group, findings(group))[0]
+    assert "go to arms that decide" not in verdict_sentences(group, findings(group))[0]
 
 
 # --- help that is not alike -----------------------------------------------------------------------------------------
