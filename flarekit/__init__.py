@@ -29,6 +29,7 @@ from flarekit.actions import (
 )
 from flarekit.engine import Engine, Stream
 from flarekit.errors import (
+    BadLogprobs,
     ConfigError,
     DataError,
     EngineError,
@@ -75,6 +76,7 @@ __all__ = [
     "SIGNALS",
     "Action",
     "Answered",
+    "BadLogprobs",
     "Budget",
     "Chooser",
     "Chosen",

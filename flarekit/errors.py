@@ -8,6 +8,7 @@
     │   ├── UnknownModel       the server does not serve the model that was asked for
     │   ├── PromptTooLong      the prompt does not fit into the model's context
     │   ├── MissingCapability  the server does not send log-probabilities or token ids
+    │   ├── BadLogprobs        the server sent numbers that are no log-probabilities
     │   ├── RequestRejected    any other 4xx
     │   └── StreamBroken       a stream ended or broke before its last token
     ├── DataError              a file of questions, passages, runs or weights
@@ -41,6 +42,10 @@ class PromptTooLong(EngineError):
 
 class MissingCapability(EngineError):
     """The server does not send what the signals are computed from."""
+
+
+class BadLogprobs(EngineError):
+    """A token came with a number that is no log-probability."""
 
 
 class RequestRejected(EngineError):

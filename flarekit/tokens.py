@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+IMPOSSIBLE = -9999.0
+"""ln p of what cannot happen: JSON has no -inf, and vLLM writes this in its place."""
+_ROUNDING = 1e-4
+"""How far above 0 rounding may lift the logarithm of a probability of 1."""
 
 
 class Token(NamedTuple):
@@ -20,7 +26,11 @@ class Token(NamedTuple):
     logprob: float
     """ln p of this token, at most 0."""
     top: Mapping[str, float]
-    """ln p of the engine's K most likely tokens at this place, by text (K is 10 unless asked otherwise)."""
+    """ln p of the engine's K most likely tokens at this place (K is 10 unless asked otherwise).
+
+    The keys tell the tokens apart: "token_id:7042" as the engine sends them, or the text of a token that no other one
+    here has (`flarekit.vocabulary`), as in records.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,40 @@ class Usage:
             self.replayed + other.replayed,
             self.spared + other.spared,
         )
+
+
+class NotLogprobs(ValueError):
+    """What came with a token is no log-probability; the message, in one line, names the token."""
+
+
+def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Token:
+    """The token of these fields: the gate that every token passes, from a server, a cache or a record.
+
+    A log-probability is a number of at most 0. What rounding has lifted above 0 is put back. A candidate may be
+    impossible (-inf, where a sampler masks tokens); a token that was generated may not. `NotLogprobs` for all else:
+    null (as JSON has NaN), NaN, a value above 0 (a logit), a list that is missing.
+    """
+    try:
+        values = top.values()
+        # The sum is NaN or -inf where a value is; `max` alone does not see a NaN behind a number.
+        if type(logprob) is float and IMPOSSIBLE < logprob <= 0 and max(values) <= 0 and sum(values) > -math.inf:
+            return Token(text, id_, logprob, top)
+    except (TypeError, ValueError, AttributeError):
+        pass
+    if not isinstance(top, Mapping):
+        raise NotLogprobs(f"token {id_} ({text!r}) came without candidates")
+    found = as_logprob(logprob, f"token {id_} ({text!r})")
+    if found <= IMPOSSIBLE:
+        raise NotLogprobs(f"token {id_} ({text!r}) was generated with the log-probability {logprob}, so cannot be")
+    whose = f"the candidate {{!r}} of token {id_} ({text!r})"
+    return Token(text, id_, found, {key: as_logprob(value, whose.format(key)) for key, value in top.items()})
+
+
+def as_logprob(value: object, whose: str) -> float:
+    """`value` as ln p, from `IMPOSSIBLE` to 0; `NotLogprobs` where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value <= _ROUNDING:  # NaN is not <= either
+        raise NotLogprobs(f"{whose} came with {value!r} for a log-probability")
+    return float(min(max(value, IMPOSSIBLE), 0.0))
 
 
 def text_of(tokens: Iterable[Token]) -> str:

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,6 +23,7 @@ import stamina
 
 from flarekit.engine import Message
 from flarekit.errors import (
+    BadLogprobs,
     ConfigError,
     EngineError,
     EngineUnavailable,
@@ -32,8 +34,10 @@ from flarekit.errors import (
     UnknownModel,
 )
 from flarekit.prefix import PrefixCache
-from flarekit.tokens import Usage
+from flarekit.stops import StopFinder, held_back
+from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob
 from flarekit.vllm_stream import VLLMStream
+from flarekit.vocabulary import BY_ID, Vocabulary
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses that a second try may mend."""
@@ -87,6 +91,7 @@ class VLLMEngine:
         self._extra: dict[str, Any] = {} if priority is None else {"priority": priority}
         self._sampling: dict[str, Any] = {}
         self._prefixes: PrefixCache | None = None
+        self._vocabulary = Vocabulary(partial(self.tokenize, begin=False), self.detokenize)
         self._client = httpx.AsyncClient(
             base_url=base,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
@@ -155,6 +160,17 @@ class VLLMEngine:
         """The ids of a conversation by the model's own chat template, up to where its next answer begins."""
         return await self._ids({"messages": list(messages), "add_generation_prompt": True})
 
+    async def detokenize(self, ids: Sequence[int]) -> str:
+        """The text of `ids`, special tokens and all."""
+        response = await self._send("POST", "/detokenize", {"model": self.model, "tokens": list(ids)})
+        with _understood(f"{self.url}/detokenize"):
+            text: str = response.json()["prompt"]
+        return text
+
+    async def spell(self, tokens: Sequence[Token]) -> list[Token]:
+        """`tokens` as they are to be read: their candidates by text, where that tells them apart."""
+        return await self._vocabulary.spell(tokens)
+
     async def _ids(self, body: Mapping[str, Any]) -> list[int]:
         response = await self._send("POST", "/tokenize", {"model": self.model, **body})
         with _understood(f"{self.url}/tokenize"):
@@ -171,25 +187,36 @@ class VLLMEngine:
         top_logprobs: int = 10,
         temperature: float = 0.0,
         seed: int | None = None,
+        min_tokens: int | None = None,
     ) -> AsyncIterator[VLLMStream]:
-        """Continue `prompt`; leaving the context closes the connection, which stops the server."""
+        """Continue `prompt`; leaving the context closes the connection, which stops the server.
+
+        Where the server would hold text back for a stop string, the stream looks for them itself (`flarekit.stops`).
+        """
+        most = min(max_tokens, self.room(prompt))
         body = {
             "model": self.model,
             "prompt": list(prompt),
-            "max_tokens": min(max_tokens, self.room(prompt)),
+            "max_tokens": most,
             "temperature": 0.0,
             **self._sampling,
             **({"temperature": temperature} if temperature else {}),
-            "stop": list(stop),
+            **({} if min_tokens is None else {"min_tokens": min(min_tokens, most)}),
+            "stop": [] if held_back(stop) else list(stop),
             "stream": True,
             "stream_options": {"include_usage": True},
             "logprobs": top_logprobs,
             "return_token_ids": True,
+            "return_tokens_as_token_ids": True,
             **({} if seed is None else {"seed": seed}),
             **self._extra,
         }
+        finder = None
+        if held_back(stop):
+            included, least = body.get("include_stop_str_in_output"), body.get("min_tokens")
+            finder = StopFinder(stop, included=bool(included), least=least if isinstance(least, int) else 0)
         response = await self._send("POST", "/v1/completions", body, stream=True)
-        stream = VLLMStream(response, prompt, self._prefixes, f"{self.model} at {self.url}")
+        stream = VLLMStream(response, prompt, self._prefixes, f"{self.model} at {self.url}", self._vocabulary, finder)
         try:
             yield stream
         finally:
@@ -204,7 +231,10 @@ class VLLMEngine:
             scored = response.json()["choices"][0].get("prompt_logprobs")
             if scored is None:
                 raise MissingCapability(f"{self.model} at {self.url} sends no prompt_logprobs")
-            return [entry[str(token)]["logprob"] for token, entry in zip(prompt[1:], scored[1:], strict=True)]
+            return [
+                as_logprob(entry[str(token)]["logprob"], f"token {token} of the prompt")
+                for token, entry in zip(prompt[1:], scored[1:], strict=True)
+            ]
 
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
         """ln p of each token id in `choices` as the next token. Shape (len(choices),).
@@ -244,7 +274,7 @@ class VLLMEngine:
             told = (logprobs["top_logprobs"][0] or {}) | {logprobs["tokens"][0]: logprobs["token_logprobs"][0]}
             cached = (counted.get("prompt_tokens_details") or {}).get("cached_tokens")
             usage = Usage(counted["prompt_tokens"], cached, counted["completion_tokens"])
-            return {int(key.removeprefix("token_id:")): value for key, value in told.items()}, usage
+            return {int(key.removeprefix(BY_ID)): as_logprob(told[key], key) for key in told}, usage
 
     async def get(self, path: str) -> httpx.Response:
         """A plain GET of the server, such as "/metrics"."""
@@ -342,5 +372,7 @@ def _understood(where: str) -> Iterator[None]:
         yield
     except RequestRejected as error:
         raise RequestRejected(f"{error}; is this a vLLM server?") from error
+    except NotLogprobs as error:
+        raise BadLogprobs(f"{where}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RequestRejected(f"{where}: an unexpected answer ({error!r}); is this a vLLM server?") from error

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import json
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -10,16 +11,29 @@ import orjson
 from httpx_sse import EventSource, SSEError
 
 from flarekit.engine import Finish
-from flarekit.errors import MissingCapability, StreamBroken
+from flarekit.errors import BadLogprobs, EngineError, MissingCapability, StreamBroken
 from flarekit.prefix import PrefixCache
-from flarekit.tokens import Token, Usage
+from flarekit.stops import StopFinder, until_stop
+from flarekit.tokens import NotLogprobs, Token, Usage, admit
+from flarekit.vocabulary import BY_ID, Vocabulary, share
+
+_READ = frozenset({"message", "error"})
+"""Names of events that are read; others (a proxy's pings) are not for us. "message" is that of an event without one."""
+_ENDS: Mapping[str, Finish] = {"stop": "stop", "length": "length"}
+"""The finish reasons of a whole answer; any other says that it was cut."""
 
 
 class VLLMStream:
-    """The tokens of one `/v1/completions` stream."""
+    """The tokens of one `/v1/completions` stream, up to the first stop string that `finder` looks for."""
 
     def __init__(
-        self, response: httpx.Response, prompt: Sequence[int], prefixes: PrefixCache | None, where: str
+        self,
+        response: httpx.Response,
+        prompt: Sequence[int],
+        prefixes: PrefixCache | None,
+        where: str,
+        vocabulary: Vocabulary,
+        finder: StopFinder | None = None,
     ) -> None:
         self._response = response
         self._where = where
@@ -29,11 +43,21 @@ class VLLMStream:
         self._cached = prefixes.hit(prompt) if prefixes else None
         self._usage: Usage | None = None
         self._ended: Finish | None = None
+        self._stop_reason: str | int | None = None
+        self._vocabulary = vocabulary
+        self._finder = finder
 
     @property
     def finish(self) -> Finish:
         """Why it ended; "closed" while it is still running."""
+        if self._finder is not None and (self._finder.held or self._finder.stop):
+            return "stop" if self._finder.stop else "closed"
         return self._ended or "closed"
+
+    @property
+    def stop_reason(self) -> str | int | None:
+        """The stop string or the id of the stop token that ended it; None for the model's own end."""
+        return self._stop_reason if self._finder is None else self._finder.stop or self._stop_reason
 
     @property
     def usage(self) -> Usage:
@@ -46,19 +70,34 @@ class VLLMStream:
         if self._prefixes:
             self._prefixes.add(self._ids[:-1])
 
-    async def __aiter__(self) -> AsyncIterator[Token]:
+    def __aiter__(self) -> AsyncIterator[Token]:
+        return self._read() if self._finder is None else until_stop(self._read(), self._finder)
+
+    async def _read(self) -> AsyncIterator[Token]:
         try:
             async for event in EventSource(self._response).aiter_sse():
-                if event.data == "[DONE]":
+                data = event.data
+                if data == "[DONE]":
                     break
-                tokens, finish = self._read(orjson.loads(event.data))
+                if event.event not in _READ or not data or data.isspace():
+                    continue
+                choice = self._choice(_parsed(data))
+                if choice is None:
+                    continue
+                reason = choice["finish_reason"]
+                tokens = await self._tokens(choice, reason is not None and reason not in _ENDS)
                 for number, token in enumerate(tokens, start=1):
                     self._ids.append(token.id)
                     if number == len(tokens):
-                        self._ended = finish
+                        self._end(choice, reason)
                     yield token
-                self._ended = self._ended or finish
-        except orjson.JSONDecodeError as error:
+                if not tokens:
+                    self._end(choice, reason)
+                if reason is not None and self._ended is None:
+                    raise StreamBroken(f"{self._where}: the server cut a stream (finish reason {reason!r})")
+        except NotLogprobs as error:
+            raise BadLogprobs(f"{self._where}: {error}; `flarekit doctor` tells its --logprobs-mode") from error
+        except json.JSONDecodeError as error:
             raise StreamBroken(f"{self._where}: a stream sent malformed JSON") from error
         except (LookupError, ValueError, TypeError, AttributeError) as error:
             raise StreamBroken(f"{self._where}: a stream sent an unexpected chunk ({error!r})") from error
@@ -69,42 +108,57 @@ class VLLMStream:
         if self._ended is None:
             raise StreamBroken(f"{self._where}: a stream ended before its last token")
 
-    def _read(self, chunk: dict[str, Any]) -> tuple[Sequence[Token], Finish | None]:
-        """A chunk's tokens, and why the stream ends with the last of them, if it does."""
-        if "error" in chunk:
-            message = str(chunk["error"].get("message", "an error without a message"))
+    def _end(self, choice: Mapping[str, Any], reason: str | None) -> None:
+        if reason is not None:
+            self._ended, self._stop_reason = _ENDS.get(reason), choice.get("stop_reason")
+
+    def _choice(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """What a chunk says of the text; None where it only counts."""
+        if error := chunk.get("error"):
+            message = str(error.get("message", "an error without a message"))
             raise StreamBroken(f"{self._where}: {' '.join(message.split())}")
         if usage := chunk.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             reckoned = cached is None and self._cached is not None
             known = self._cached if reckoned else cached
             self._usage = Usage(usage["prompt_tokens"], known, usage["completion_tokens"], reckoned)
-        if not chunk["choices"]:
-            return (), None
-        choice = chunk["choices"][0]
-        finish: Finish | None = {None: None, "length": "length"}.get(choice["finish_reason"], "stop")
-        ids, logprobs = choice.get("token_ids"), choice.get("logprobs")
-        if ids is None or logprobs is None:
-            if choice["text"] or choice["finish_reason"] is None:
-                raise MissingCapability(
-                    f"{self._where} sends no {'token ids' if ids is None else 'log-probabilities'}; "
-                    "`flarekit doctor` says how to turn them on"
-                )
-            return (), finish
-        values, tops = logprobs["token_logprobs"], logprobs["top_logprobs"]
-        texts = [choice["text"]] if len(ids) == 1 else _shares(choice["text"], logprobs["tokens"])
-        return [Token(*fields) for fields in zip(texts, ids, values, tops, strict=True)], finish
+        choices = chunk.get("choices") if usage else chunk["choices"]
+        return choices[0] if choices else None
+
+    async def _tokens(self, choice: Mapping[str, Any], cut: bool) -> Collection[Token]:
+        """The tokens of a chunk, each with its own text; none of one whose answer was `cut` where they are not whole."""
+        text, ids, logprobs = choice["text"], choice.get("token_ids"), choice.get("logprobs")
+        if not ids and not text and (ids is not None or logprobs is None):
+            return ()
+        if ids is None or (logprobs is None and not cut):
+            lacks = "token ids" if ids is None else f"log-probabilities (of token {ids[0] if ids else None}, {text!r})"
+            raise MissingCapability(f"{self._where} sends no {lacks}; `flarekit doctor` says how to turn them on")
+        told: Mapping[str, Any] = logprobs or {}
+        values, tops = told.get("token_logprobs") or (), told.get("top_logprobs") or ()
+        if not len(ids) == len(values) == len(tops) > 0:
+            if cut:
+                return ()
+            raise ValueError(f"tokens {ids} ({text!r}) with {len(values)} log-probabilities, {len(tops)} candidates")
+        if len(ids) == 1:
+            return (admit(text, ids[0], values[0], tops[0]),)
+        shares = share(text, await self._strings(ids, told.get("tokens") or ()))
+        return [admit(*fields) for fields in zip(shares, ids, values, tops, strict=True)]
+
+    async def _strings(self, ids: Sequence[int], told: Sequence[str]) -> Sequence[str]:
+        """What each of several tokens is on its own; nothing where nobody tells, so that the last has all the text."""
+        if len(told) >= len(ids) and not told[0].startswith(BY_ID):
+            return told[: len(ids)]
+        try:
+            return await self._vocabulary.texts(ids)
+        except EngineError:
+            return [""] * len(ids)
 
 
-def _shares(text: str, strings: Sequence[str]) -> list[str]:
-    """What each token adds to the text of a chunk that packs several, from what the tokens are on their own.
-
-    The shares make up the text exactly, although the strings need not: a stop string is cut off the text alone, and
-    some tokenizers leave out a token's leading space when they decode it alone.
-    """
-    shares = []
-    for string in strings[:-1]:
-        end = text.find(string) + len(string) if string in text else 0
-        shares.append(text[:end])
-        text = text[end:]
-    return [*shares, text]
+def _parsed(data: str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        # Python's own reader takes NaN and Infinity, so that the token they came with can be named.
+        if "NaN" in data or "Infinity" in data:
+            return json.loads(data)
+        raise
