@@ -1,11 +1,13 @@
 """Reads run directories back: the manifest, the questions, and every trace that is finished.
 
 A run may still be going on, or may have been killed: the last line of a file of traces counts only once its line end
-is written. Everything else that cannot be read is an error, because a silently skipped line is a lost score.
+is written. A trace whose numbers are no log-probabilities is left out, and named wherever the run is read. Everything
+else that cannot be read is an error, because a silently skipped line is a lost score.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from flarekit.errors import DataError
 from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.tokentable import read_tokens
+from flarekit.tokens import NotLogprobs, Token
 from flarekit.trace import Trace, read_trace
 
 T = TypeVar("T")
 _QUESTION = TypeAdapter(Question)
+_LOG = logging.getLogger("flarekit")  # to stderr, unless a program that uses us says otherwise
 
 
 class RunDataset(BaseModel):
@@ -73,6 +77,8 @@ class RecordedRun:
     """By id, in the order in which they were asked."""
     traces: Mapping[str, Mapping[str, Trace]]
     """By policy specification (in the manifest's order) and question id."""
+    left_out: Sequence[str] = ()
+    """Why traces were left out, each with its file and line."""
 
     @property
     def answered(self) -> set[tuple[str, str]]:
@@ -84,16 +90,19 @@ def read_run(path: Path) -> RecordedRun:
     """The run in the directory `path`.
 
     `DataError`, with file and line, where it is no run directory, a line cannot be read, a trace belongs to no
-    question, or a policy answered a question twice.
+    question, or a policy answered a question twice. What is left out is logged as a warning.
     """
     manifest = _read_manifest(path / "manifest.json")
     questions = {question.id: question for _, question in _records(path / "questions.jsonl", _QUESTION.validate_json)}
     if not questions:
         raise DataError(f"{path / 'questions.jsonl'}: there is no question in it")
     traces: dict[str, dict[str, Trace]] = {}
-    table = read_tokens(path)
+    table, left_out = read_tokens(path), []
     for file in sorted((path / "traces").glob("*.jsonl")):
-        for number, trace in _records(file, partial(read_trace, table=table)):
+        for number, trace in _records(file, partial(_trace, table=table)):
+            if isinstance(trace, NotLogprobs):
+                left_out.append(f"{file}:{number}: {trace}")
+                continue
             arm = traces.setdefault(trace.policy, {})
             if trace.id not in questions:
                 raise DataError(f"{file}:{number}: question {trace.id!r} is not in questions.jsonl")
@@ -101,7 +110,16 @@ def read_run(path: Path) -> RecordedRun:
                 raise DataError(f"{file}:{number}: {trace.policy} has answered question {trace.id!r} before")
             arm[trace.id] = trace
     order = sorted(traces, key=lambda policy: _place(policy, manifest.policies))
-    return RecordedRun(path, manifest, questions, {policy: traces[policy] for policy in order})
+    for one in left_out:
+        _LOG.warning("an answer is left out: %s", one)
+    return RecordedRun(path, manifest, questions, {policy: traces[policy] for policy in order}, left_out)
+
+
+def _trace(line: bytes, table: Sequence[Token]) -> Trace | NotLogprobs:
+    try:
+        return read_trace(line, table)
+    except NotLogprobs as error:
+        return error
 
 
 def _read_manifest(path: Path) -> Manifest:

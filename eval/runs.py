@@ -22,7 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from flarekit.cached import Tally, cached
 from flarekit.completions import CompletionStore
-from flarekit.errors import ConfigError, FlarekitError, PromptTooLong, RunError
+from flarekit.errors import BadLogprobs, ConfigError, FlarekitError, PromptTooLong, RunError
 from flarekit.eval.dataset import Dataset, Question
 from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
@@ -35,6 +35,7 @@ from flarekit.session import Session
 from flarekit.settings import read_yaml
 from flarekit.trace import Trace
 from flarekit.vllm import VLLMEngine
+from flarekit.vocabulary import spell_trace
 
 Job = tuple[Policy, Question]
 Finished = Callable[[Trace, float], None]
@@ -107,8 +108,8 @@ async def run(
     """Carry a run out, or finish one that was interrupted; gives what a cache spared, nothing where there is none.
 
     `started` is told how many answers there will be and how many exist already. Questions whose prompt is too long
-    for the model are left out and reported by a `RunError` at the end; any other failure ends the run at once, with
-    everything that was answered kept.
+    for the model, or whose answer came with a number that is no log-probability, are left out and reported by a
+    `RunError` at the end; any other failure ends the run at once, with everything that was answered kept.
     """
     policies = planned_policies(config)
     needs_strong = [policy.spec for policy in policies if policy.escalates]
@@ -145,6 +146,7 @@ async def run(
                     policy, question.text, weak=own_weak, strong=own_strong, retriever=source.retriever, id=question.id
                 )
                 trace = await session.run()
+                await spell_trace(trace, own_weak, own_strong)
                 directory.append(trace)
                 if finished:
                     finished(trace, f1(trace.answer, question.answers, dataset.metric))
@@ -174,15 +176,15 @@ def planned_policies(config: RunConfig) -> list[Policy]:
 async def _work(turns: Sequence[Sequence[Job]], answer: Callable[..., Any], concurrency: int) -> None:
     """Answer all jobs, `concurrency` turns at a time and those of one turn one after the other."""
     queue: Iterator[Sequence[Job]] = iter(turns)
-    too_long: list[str] = []
+    missing: list[str] = []
 
     async def worker() -> None:
         for turn in queue:
             for policy, question in turn:
                 try:
                     await answer(policy, question)
-                except PromptTooLong as error:
-                    too_long.append(f"{policy.spec}, question {question.id}: {error}")
+                except (PromptTooLong, BadLogprobs) as error:
+                    missing.append(f"{policy.spec}, question {question.id}: {error}")
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -190,9 +192,9 @@ async def _work(turns: Sequence[Sequence[Job]], answer: Callable[..., Any], conc
                 group.create_task(worker())
     except* FlarekitError as failures:
         raise failures.exceptions[0] from None
-    if too_long:
+    if missing:
         total = sum(map(len, turns))
-        raise RunError(f"{len(too_long)} of {total} answers are missing, the others are recorded: {too_long[0]}")
+        raise RunError(f"{len(missing)} of {total} answers are missing, the others are recorded: {missing[0]}")
 
 
 async def _manifest(

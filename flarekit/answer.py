@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from flarekit.sentences import SentenceSplitter
+from flarekit.stops import shorten
 from flarekit.tokens import Token, text_of
 
 
@@ -39,6 +40,11 @@ class Answer:
         """Add tokens of the engine at work for good."""
         self.own += tokens
         self.sentence += text_of(tokens)
+
+    def cut(self, count: int) -> None:
+        """Take back the last `count` characters, with which a stop string begins; no reader has seen them."""
+        if left := shorten(self.own, count):
+            self.inherited = self.inherited[:-left]
 
     def inherit(self, text: str) -> None:
         """Another engine goes on from `text`."""

@@ -29,7 +29,7 @@ from flarekit.completions import CompletionStore
 from flarekit.engine import Message, Stream
 from flarekit.prefix import PrefixCache
 from flarekit.replay import Options, Record, Replay
-from flarekit.tokens import Usage
+from flarekit.tokens import Token, Usage
 from flarekit.vllm import VLLMEngine
 
 _REACH = 2048
@@ -88,6 +88,10 @@ class CachedEngine:
             self._texts[text, begin] = ids
         return list(self._texts[text, begin])
 
+    async def spell(self, tokens: Sequence[Token]) -> list[Token]:
+        """`tokens` as they are to be read: their candidates by text, where that tells them apart."""
+        return await self._engine.spell(tokens)
+
     async def tokenize_chat(self, messages: Sequence[Message]) -> list[int]:
         """The ids of a conversation by the model's own chat template, up to where its next answer begins."""
         return await self._engine.tokenize_chat(messages)
@@ -102,12 +106,19 @@ class CachedEngine:
         top_logprobs: int = 10,
         temperature: float = 0.0,
         seed: int | None = None,
+        min_tokens: int | None = None,
     ) -> AsyncIterator[Stream]:
         """Continue `prompt`, from the store as far as it reaches; without a seed, samples are not stored."""
-        options = Options(min(max_tokens, self._engine.room(prompt)), tuple(stop), top_logprobs, temperature, seed)
+        wanted = min(max_tokens, self._engine.room(prompt))
+        options = Options(wanted, tuple(stop), top_logprobs, temperature, seed, min_tokens)
         if temperature > 0 and seed is None:
             async with self._engine.stream(
-                prompt, max_tokens=max_tokens, stop=stop, top_logprobs=top_logprobs, temperature=temperature
+                prompt,
+                max_tokens=max_tokens,
+                stop=stop,
+                top_logprobs=top_logprobs,
+                temperature=temperature,
+                min_tokens=min_tokens,
             ) as live:
                 yield live
             return
@@ -124,8 +135,9 @@ class CachedEngine:
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
         """ln p of each token id in `choices` as the next token. Shape (len(choices),)."""
         key = self._key(["choose", list(choices)], prompt)
-        if (stored := self._store.get(key)) is not None:
-            found, asked, generated = orjson.loads(stored)
+        found: list[float]
+        if stored := self._stored(key):
+            found, asked, generated = stored
             self.tally.replayed += generated
         else:
             found, usage = await self._engine.choose(prompt, choices)
@@ -138,12 +150,17 @@ class CachedEngine:
     async def score(self, prompt: Sequence[int]) -> list[float]:
         """ln p of each token of `prompt` after the first. Shape (len(prompt) - 1,)."""
         key = self._key(["score"], prompt)
-        if (stored := self._store.get(key)) is not None:
-            return list(orjson.loads(stored))
+        if (stored := self._stored(key)) is not None:
+            return stored
         scores = await self._engine.score(prompt)
         self._store.put(key, orjson.dumps(scores))
         self.tally.asked += 1
         return scores
+
+    def _stored(self, key: bytes) -> list[Any] | None:
+        """The list that is stored under `key`; None where there is none, or NaN (null, as JSON has it) is in it."""
+        value = self._store.get(key)
+        return None if value is None or b"null" in value else list(orjson.loads(value))
 
     def _read(self, prompt: Sequence[int], times: int = 1) -> int | None:
         """Tokens that the policy's prefix cache serves of a prompt that is read so often in a row.

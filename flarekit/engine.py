@@ -58,8 +58,13 @@ class Engine(Protocol):
         top_logprobs: int = 10,
         temperature: float = 0.0,
         seed: int | None = None,
+        min_tokens: int | None = None,
     ) -> AbstractAsyncContextManager[Stream]:
-        """Continue `prompt` by at most `max_tokens` tokens: greedily, or sampled at a `temperature` above 0."""
+        """Continue `prompt` by at most `max_tokens` tokens: greedily, or sampled at a `temperature` above 0.
+
+        A stream ends before the first of the `stop` strings, each token's text is its own. A session asks for no string
+        that the answer may hold a part of already, and for `min_tokens` (none ends before it) only where it needs to.
+        """
         ...
 
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:

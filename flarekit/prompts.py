@@ -118,6 +118,8 @@ class Prompt:
     answer_phrase: str = "So the answer is"
     stop: tuple[str, ...] = ("\n",)
     """An answer is one paragraph: its end is the end of the answer."""
+    stop_included: bool = False
+    """Whether the answer ends with the stop string rather than before it."""
     max_passage_words: int = MAX_PASSAGE_WORDS
     max_criticism_tokens: int = 60
     hidden: re.Pattern[str] | None = None

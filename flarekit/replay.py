@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -11,8 +11,10 @@ from typing import Any
 import orjson
 
 from flarekit.engine import Finish
-from flarekit.tokens import Token, Usage
+from flarekit.stops import held_back
+from flarekit.tokens import NotLogprobs, Token, Usage, admit
 from flarekit.vllm import VLLMEngine
+from flarekit.vocabulary import PARTIAL
 
 
 @dataclass(slots=True)
@@ -27,9 +29,11 @@ class Record:
 
     @classmethod
     def load(cls, value: bytes) -> Record:
-        """The record that `dump` wrote."""
-        ended, times, tokens = orjson.loads(value)
-        return cls([Token(*token) for token in tokens], times, ended)
+        """The record that `dump` wrote, up to the first token that is not right: the server is asked from there."""
+        ended, times, fields = orjson.loads(value)
+        tokens = list(_right(fields))
+        whole = len(tokens) == len(fields)
+        return cls(tokens, times[: len(tokens)], ended and whole)
 
     def dump(self) -> bytes:
         """JSON, with the alternatives of every token."""
@@ -59,6 +63,21 @@ class Record:
         return [token.id for token in told] == list(prompt[len(prompt) - offset :] if offset else [])
 
 
+def _right(fields: Sequence[Sequence[Any]]) -> Iterator[Token]:
+    """Tokens, as far as their numbers are log-probabilities and their candidates are told apart.
+
+    Records once had candidates by text alone, under which all that are a part of a character are one.
+    """
+    for field_ in fields:
+        try:
+            token = admit(*field_)
+        except NotLogprobs:
+            return
+        if any(not key or PARTIAL in key for key in token.top):
+            return
+        yield token
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What a completion depends on besides its prompt, and how many tokens are wanted."""
@@ -68,19 +87,23 @@ class Options:
     top_logprobs: int
     temperature: float
     seed: int | None
+    min_tokens: int | None = None
 
     @property
     def continues(self) -> bool:
         """Whether a stream goes on from its own tokens as if it had not been stopped.
 
-        A server holds back text that may be the beginning of a stop string, so that it is lost with the stream.
+        Not where a stop string may have begun in them, or they count.
         """
-        return self.temperature == 0 and all(len(text) <= 1 for text in self.stop)
+        return self.temperature == 0 and not held_back(self.stop) and not self.min_tokens
 
     @property
     def settings(self) -> list[Any]:
         """All of them but the length."""
-        return ["stream", self.stop, self.top_logprobs, self.temperature, self.seed]
+        # "stream" once held text that lagged behind its ids where a stop string has several characters.
+        name = "stream to a string" if held_back(self.stop) else "stream"
+        least = [self.min_tokens] if self.min_tokens else []
+        return [name, self.stop, self.top_logprobs, self.temperature, self.seed, *least]
 
 
 class Replay:
@@ -146,6 +169,7 @@ class Replay:
                 top_logprobs=options.top_logprobs,
                 temperature=options.temperature,
                 seed=options.seed,
+                min_tokens=options.min_tokens,
             )
         )
         again = len(self.ids) - told

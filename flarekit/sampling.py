@@ -38,6 +38,7 @@ async def generate(
                     break
                 start = len(tokens) - 1
         segment.finish, usage = stream.finish, stream.usage
+        segment.stop = getattr(stream, "stop_reason", None)  # not every engine tells
     segment.kept = segment.kept or len(tokens)
     segment.prompt_tokens, segment.cached_tokens, segment.cached_estimated = usage.prompt, usage.cached, usage.estimated
     segment.replayed, segment.seconds = usage.replayed, usage.spared

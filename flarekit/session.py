@@ -25,9 +25,11 @@ from flarekit.prompts import Prompt
 from flarekit.retrieval import Hit, Passage, Retriever
 from flarekit.sampling import answers_of, generate, majority, same_words, sample_answers
 from flarekit.signals import ALWAYS, StreamSignal
+from flarekit.stops import StopFinder, held_back, until_stop
 from flarekit.tokens import Token, text_of
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
 from flarekit.triggers import Reading
+from flarekit.withheld import Withheld
 
 
 class _Decision(NamedTuple):
@@ -90,6 +92,8 @@ class Session:
         # A sentence that an action has just mended is taken as it is: triggers wait for the next one.
         self._armed = True
         self._decision: _Decision | None = None
+        self._finder: StopFinder | None = None
+        self._excess = 0  # characters of a stop string that were committed before it was known to be one
         self._began = 0.0
         self._adopt(policy)
 
@@ -108,6 +112,19 @@ class Session:
         self._reads_tokens = any(policy.rules[place].trigger.read == "token" for place in self._mid)
 
     async def __aiter__(self) -> AsyncGenerator[Event | Committed]:
+        """What happens, and the committed text of which it is known that no stop string begins with it."""
+        withheld = Withheld()
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if isinstance(event, Committed) and self._looks_for_stops():
+                    for known in withheld.release(event, () if self._form.stop_included else self._form.stop):
+                        yield known
+                else:
+                    yield event
+        for left in withheld.rest(self._excess):
+            yield left
+
+    async def _events(self) -> AsyncGenerator[Event | Committed]:
         """Decide before, then generate until a trigger fires, act, and go on, until the answer stands."""
         self._began = perf_counter()
         if self.policy.chooser:
@@ -173,7 +190,7 @@ class Session:
         An action that keeps the draft serves what comes after it: there is none after the `last` sentence, nor after
         the one that gives the answer.
         """
-        if not self._armed:
+        if not self._armed or self._only_stops(end):
             return None
         for place, value in self._monitor.fired(read):
             rule = self.policy.rules[self._mid[place]]
@@ -221,6 +238,11 @@ class Session:
         name, threshold = trigger.signal.name, trigger.threshold
         return Fired(name, trigger.moment, value, threshold, rule.action.name, segment, token, self._now())
 
+    def _only_stops(self, end: int) -> bool:
+        """Whether the draft that ends at `end` is but a stop string: nobody is to read it, so it needs no help."""
+        segment = self.trace.segments[-1]
+        return bool(self._finder and self._finder.found) and not text_of(segment.tokens[segment.kept : end]).strip()
+
     # --- generating -------------------------------------------------------------------------------------------------
 
     async def _generate(self) -> AsyncGenerator[Event | Committed]:
@@ -255,11 +277,16 @@ class Session:
 
     async def _stream(self, segment: Segment, room: int) -> AsyncGenerator[Committed]:
         """Read one stream of at most `room` tokens into `segment`, as far as it is wanted."""
-        engine = self._engine()
+        engine, least = self._engine(), self._least()
         prompt = await self._prompt(engine)
-        async with engine.stream(prompt, max_tokens=room, stop=self._form.stop) as stream:
+        finder = self._finder = self._stops_after_committed()
+        stop, options = (
+            () if finder else self._form.stop,
+            {"min_tokens": min(least, room)} if self.policy.budget.least else {},
+        )
+        async with engine.stream(prompt, max_tokens=room, stop=stop, **options) as stream:
             try:
-                async for token in stream:
+                async for token in until_stop(stream, finder) if finder else stream:
                     if segment.first_token is None:
                         segment.first_token = self._now() - segment.at
                     if committed := self._take(segment, token):
@@ -268,11 +295,30 @@ class Session:
                         break
             finally:
                 segment.finish, usage = stream.finish, stream.usage
+                segment.stop = getattr(stream, "stop_reason", None)  # not every engine tells
+                if finder and finder.stop:
+                    segment.finish, segment.stop = "stop", finder.stop
                 segment.prompt_tokens, segment.replayed = usage.prompt, usage.replayed
                 segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
         self._pass(usage.spared)
         if usage.replayed:
             segment.first_token = None
+
+    def _looks_for_stops(self) -> bool:
+        """Whether stop strings are looked for here; where nothing is held back for them, engines do it."""
+        return held_back(self._form.stop)
+
+    def _stops_after_committed(self) -> StopFinder | None:
+        """What finds stop strings in the stream that goes on from the committed text, which may hold a part of one."""
+        self._excess = 0
+        if not self._looks_for_stops():
+            return None
+        form = self._form
+        return StopFinder(form.stop, included=form.stop_included, said=self._answer.text, least=self._least())
+
+    def _least(self) -> int:
+        """How many more tokens the answer has at least."""
+        return max(self.policy.budget.least - sum(segment.kept for segment in self.trace.segments), 0)
 
     def _survives(self, error: EngineError) -> bool:
         """Whether the answer can go on after an engine has failed."""
@@ -314,7 +360,8 @@ class Session:
                 return committed
         self._monitor.update(token)
         if self._reads_tokens:
-            if self._lent is not None and self._is_calm(self._lent, before + 1):
+            stopped = self._finder is not None and self._finder.found
+            if self._lent is not None and not stopped and self._is_calm(self._lent, before + 1):
                 self._returns = True
                 return _joined(committed, self._commit(segment, before + 1, whole=False))
             self._decision = self._during("token", before + 1)
@@ -353,6 +400,9 @@ class Session:
             self._answer.sentence = ""
             self._monitor.end_sentence()
             self._returns = self._lent is not None and self._lends_a_sentence(self._lent)
+        if self._finder and self._finder.stop and end == len(segment.tokens):
+            self._excess = self._finder.excess
+            self._answer.cut(self._excess)
         # A sentence that was kept before its end must not fire again before it.
         self._armed = whole
         said = self._form.visible_tokens(tokens)
@@ -476,6 +526,7 @@ class Session:
             segment.kept = segment.kept if place == winner else 0
             self._generated += len(segment.tokens)
             yield self._record(segment)
+        self._excess = 0
         self._answer.own = segments[winner].tokens[: segments[winner].kept]
         self._answer.complete = True
         if self._answer.own and not self.policy.revises:
@@ -509,6 +560,7 @@ class Session:
     def _discard_all(self) -> None:
         for segment in self.trace.segments:
             segment.kept = 0
+        self._excess = 0
         self._answer.clear()
 
     # --- what the parts above share ---------------------------------------------------------------------------------

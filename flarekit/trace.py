@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 import orjson
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, ValidationError
 
 from flarekit.engine import Finish
 from flarekit.retrieval import Hit
-from flarekit.tokens import Token, text_of
+from flarekit.tokens import NotLogprobs, Token, admit, text_of
 
 Moment = Literal["pre", "mid", "post"]
 """When a trigger is evaluated: before the first token, while tokens stream, after the last."""
@@ -112,6 +112,8 @@ class Segment:
     kept: int = 0
     """How many of the tokens, from the first on, are part of the answer; the rest is a discarded draft."""
     finish: Finish = "closed"
+    stop: str | int | None = None
+    """The stop string or the id of the stop token that ended it; None for the model's own end."""
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     cached_estimated: bool = False
@@ -260,12 +262,24 @@ def write_trace(trace: Trace, refer: Callable[[Sequence[Token]], Spans] | None =
 
 
 def read_trace(line: bytes, table: Sequence[Token] = ()) -> Trace:
-    """The trace of one line, whose spans are ranges of `table`; a `ValueError` (pydantic's too) where it is none."""
-    trace = _ADAPTER.validate_json(line)
+    """The trace of one line, whose spans are ranges of `table`; a `ValueError` (pydantic's too) where it is none.
+
+    `NotLogprobs`, which is one, where all is there but a number: JSON has null for NaN.
+    """
+    try:
+        trace = _ADAPTER.validate_json(line)
+    except ValidationError as error:
+        if all(wrong["type"] == "float_type" and wrong["input"] is None for wrong in error.errors(include_url=False)):
+            where = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+            raise NotLogprobs(f"{where}: null, so NaN, where a number belongs") from error
+        raise
     if b'"spans"' in line:
         for event, fields in zip(trace.events, orjson.loads(line)["events"], strict=True):
             if isinstance(event, Segment):
                 event.tokens = [token for start, count in fields["spans"] for token in _range(table, start, count)]
+    for segment in trace.segments:
+        for token in segment.tokens:
+            admit(*token)
     return trace
 
 

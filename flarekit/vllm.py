@@ -194,6 +194,7 @@ class VLLMEngine:
         Where the server would hold text back for a stop string, the stream looks for them itself (`flarekit.stops`).
         """
         most = min(max_tokens, self.room(prompt))
+        least = self._sampling.get("min_tokens") if min_tokens is None else min_tokens
         body = {
             "model": self.model,
             "prompt": list(prompt),
@@ -201,7 +202,7 @@ class VLLMEngine:
             "temperature": 0.0,
             **self._sampling,
             **({"temperature": temperature} if temperature else {}),
-            **({} if min_tokens is None else {"min_tokens": min(min_tokens, most)}),
+            **({"min_tokens": min(least, most)} if isinstance(least, int) else {}),
             "stop": [] if held_back(stop) else list(stop),
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -213,8 +214,8 @@ class VLLMEngine:
         }
         finder = None
         if held_back(stop):
-            included, least = body.get("include_stop_str_in_output"), body.get("min_tokens")
-            finder = StopFinder(stop, included=bool(included), least=least if isinstance(least, int) else 0)
+            included = bool(self._sampling.get("include_stop_str_in_output"))
+            finder = StopFinder(stop, included=included, least=least if isinstance(least, int) else 0)
         response = await self._send("POST", "/v1/completions", body, stream=True)
         stream = VLLMStream(response, prompt, self._prefixes, f"{self.model} at {self.url}", self._vocabulary, finder)
         try:

@@ -126,7 +126,7 @@ class VLLMStream:
         return choices[0] if choices else None
 
     async def _tokens(self, choice: Mapping[str, Any], cut: bool) -> Collection[Token]:
-        """The tokens of a chunk, each with its own text; none of one whose answer was `cut` where they are not whole."""
+        """The tokens of a chunk, each with its own text; none of a `cut` answer's that are not whole."""
         text, ids, logprobs = choice["text"], choice.get("token_ids"), choice.get("logprobs")
         if not ids and not text and (ids is not None or logprobs is None):
             return ()
@@ -134,7 +134,7 @@ class VLLMStream:
             lacks = "token ids" if ids is None else f"log-probabilities (of token {ids[0] if ids else None}, {text!r})"
             raise MissingCapability(f"{self._where} sends no {lacks}; `flarekit doctor` says how to turn them on")
         told: Mapping[str, Any] = logprobs or {}
-        values, tops = told.get("token_logprobs") or (), told.get("top_logprobs") or ()
+        values, tops = told.get("token_logprobs") or [], told.get("top_logprobs") or []
         if not len(ids) == len(values) == len(tops) > 0:
             if cut:
                 return ()

@@ -9,8 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
+from flarekit.errors import EngineError
 from flarekit.tokens import Token
+from flarekit.trace import Trace
 
 BY_ID = "token_id:"
 """How a key begins that is an id."""
@@ -51,6 +54,29 @@ class Vocabulary:
         if len(parts) == len(ids) + 3:
             return [text.removesuffix(parts[1]) for text in parts[2:-1]]
         return await asyncio.gather(*(self._detokenize([id_]) for id_ in ids))
+
+
+class Speller(Protocol):
+    """An engine that knows its vocabulary."""
+
+    async def spell(self, tokens: Sequence[Token]) -> list[Token]:
+        """`tokens` as they are to be read: their candidates by text, where that tells them apart."""
+        ...
+
+
+async def spell_trace(trace: Trace, weak: Speller, strong: Speller | None) -> None:
+    """Write the candidates of a finished trace as they are to be read; a server that cannot tell leaves their ids."""
+    for segment in trace.segments:
+        speller = weak if segment.role == "weak" else strong
+        segment.tokens = await readable(segment.tokens, speller)
+
+
+async def readable(tokens: Sequence[Token], speller: Speller | None) -> list[Token]:
+    """`tokens` as `speller` spells them; as they are where it cannot, for nothing computed is lost for its spelling."""
+    try:
+        return await speller.spell(tokens) if speller else list(tokens)
+    except EngineError:
+        return list(tokens)
 
 
 def _spelled(top: Mapping[str, float], texts: Mapping[str, str]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from flarekit.eval.compare import Group, Result
 from flarekit.eval.report.fire_points import COLUMNS, Seen, counted_as, peaks, walk
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment
+from flarekit.vocabulary import BY_ID
 
 _ALTERNATIVES = 5
 _LEAST = 0.005
@@ -169,7 +170,8 @@ def _event_view(event: Event, streams: Iterator[Seen], pool: Pool) -> dict[str, 
 
 def _alternatives(token: Token) -> tuple[Any, ...]:
     """The other likely tokens, likeliest first: text and thousandths by turns."""
-    others = sorted(((p, text) for text, p in token.top.items() if text != token.text), reverse=True)
+    own = {token.text, f"{BY_ID}{token.id}"}
+    others = sorted(((p, text) for text, p in token.top.items() if text not in own), reverse=True)
     likely = [(text, math.exp(p)) for p, text in others[:_ALTERNATIVES] if math.exp(p) >= _LEAST]
     return tuple(part for text, p in likely for part in (text, round(1000 * p)))
 

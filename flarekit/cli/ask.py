@@ -22,6 +22,7 @@ from flarekit.session import Session
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
 from flarekit.vllm import VLLMEngine
+from flarekit.vocabulary import spell_trace
 
 TINTS = ((0.9, Style()), (0.6, Style(color="yellow")), (0.3, Style(color="dark_orange", underline=True)))
 """Lowest probability of each tint; below the last, a token is red and underlined."""
@@ -74,6 +75,8 @@ async def _ask(
                 out.print(_tinted(event.tokens), end="")
             elif note := _note(event):
                 notes.print(f"\n[dim]{note}[/]" if session.trace.segments else f"[dim]{note}[/]")
+        if quiet:
+            await spell_trace(session.trace, weak_engine, strong_engine)
     if not quiet:
         out.print()
         costs = session.trace.costs()

@@ -47,6 +47,8 @@ class Budget:
     """The longest answer; it is cut there."""
     total: int = 640
     """All that may be generated, with discarded drafts; no action is taken that would need more."""
+    least: int = 0
+    """The answer does not end by itself, or at a stop string, before it has so many tokens."""
 
 
 @dataclass(frozen=True, slots=True)

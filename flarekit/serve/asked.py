@@ -26,7 +26,8 @@ _CARRIED_OUT = """
     flarekit user metadata store service_tier
 """
 _OTHER_STREAM = """
-    return_token_ids return_tokens_as_token_ids request_id add_special_tokens add_generation_prompt tools tool_choice
+    return_token_ids return_tokens_as_token_ids detokenize stream_interval request_id add_special_tokens
+    add_generation_prompt tools tool_choice
     functions function_call parallel_tool_calls response_format modalities
 """
 _OURS = frozenset(f"{_CARRIED_OUT} {_OTHER_STREAM}".split())
@@ -55,6 +56,7 @@ class Asked:
     form: Conversation | Continuation
     max_tokens: int | None
     """None: as many as the server allows."""
+    min_tokens: int
     sampling: dict[str, Any]
     """Fields of the completions API for the engine's streams."""
     stream: bool
@@ -99,14 +101,17 @@ def passed_through(body: Body, chat: bool) -> str | None:
 def understand(body: Body, chat: bool) -> Asked:
     """The request that a session is to serve; `NotUnderstood` for a field outside its range."""
     most = _number(body, "max_completion_tokens") or _number(body, "max_tokens")
+    least, included = _number(body, "min_tokens", 0) or 0, bool(body.get("include_stop_str_in_output"))
     form: Conversation | Continuation
     if chat:
-        form = Conversation(messages=tuple(body["messages"]), stop=_stops(body))
+        form = Conversation(messages=tuple(body["messages"]), stop=_stops(body), stop_included=included)
         wanted = (_number(body, "top_logprobs", 0) or 0) if body.get("logprobs") else None
     else:
-        form = Continuation(text=body["prompt"], stop=_stops(body))
+        form = Continuation(text=body["prompt"], stop=_stops(body), stop_included=included)
         most = most or COMPLETION_TOKENS
         wanted = _number(body, "logprobs", 0)
+    if most is not None and least > most:
+        raise NotUnderstood(f"min_tokens is at most max_tokens ({most}), not {least}", "min_tokens")
     if wanted is not None and wanted > MOST_LOGPROBS:
         raise NotUnderstood(f"at most {MOST_LOGPROBS} alternatives to a token can be told, not {wanted}", "logprobs")
     sampling = {name: value for name, value in body.items() if name not in _OURS and value is not None}
@@ -115,6 +120,7 @@ def understand(body: Body, chat: bool) -> Asked:
     return Asked(
         form,
         most,
+        least,
         sampling,
         stream=bool(body.get("stream")),
         include_usage=bool(_object(body, "stream_options", "include_usage").get("include_usage")),

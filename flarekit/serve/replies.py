@@ -11,15 +11,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
+from flarekit.vocabulary import BY_ID
 
 DONE = b"data: [DONE]\n\n"
-Finish = Literal["stop", "length"]
+
+
+class Ending(NamedTuple):
+    """Why an answer ends, as vLLM says it."""
+
+    finish: Literal["stop", "length"]
+    stop_reason: str | int | None = None
+    """The stop string or the id of the stop token; None for the model's own end and for a limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +62,21 @@ class Reply:
         """A chunk that tells what happened."""
         return self._chunk({} if self.chat else "", extra={"events": [event_view(event, models)]})
 
-    def ending(self, finish: Finish) -> bytes:
+    def ending(self, end: Ending) -> bytes:
         """The chunk that says why the answer ends."""
-        return self._chunk({} if self.chat else "", finish=finish)
+        return self._chunk({} if self.chat else "", end=end)
 
     def usage(self, usage: Mapping[str, Any]) -> bytes:
         """The chunk after the last, which holds no text."""
         return _event({**self._head(chunked=True), "choices": [], "usage": usage})
 
     def whole(
-        self, said: Sequence[Committed], finish: Finish, usage: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
+        self, said: Sequence[Committed], end: Ending, usage: Mapping[str, Any], events: Sequence[Mapping[str, Any]]
     ) -> bytes:
         """The answer to a request without streaming."""
         text = "".join(one.text for one in said)
         logprobs = self._logprobs([token for one in said for token in one.tokens])
-        choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "logprobs": logprobs}
+        choice: dict[str, Any] = {"index": 0, **_ended(end), "logprobs": logprobs}
         choice |= {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text}
         extra = {"flarekit": {"events": list(events)}} if self.events else {}
         return orjson.dumps({**self._head(chunked=False), "choices": [choice], "usage": usage, **extra})
@@ -78,11 +86,11 @@ class Reply:
         delta: Mapping[str, Any] | str,
         *,
         tokens: Sequence[Token] = (),
-        finish: Finish | None = None,
+        end: Ending | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> bytes:
         name = "delta" if self.chat else "text"
-        choice = {"index": 0, name: delta, "logprobs": self._logprobs(tokens), "finish_reason": finish}
+        choice = {"index": 0, name: delta, "logprobs": self._logprobs(tokens), **_ended(end)}
         more = {"flarekit": extra} if extra else {}
         return _event({**self._head(chunked=True), "choices": [choice], **more})
 
@@ -177,17 +185,23 @@ def usage_view(trace: Trace, models: Mapping[Role, str], first: float | None) ->
     }
 
 
-def finish_of(trace: Trace) -> Finish:
-    """Why an answer ended: "stop" where the model ended it, "length" where it ran into a limit."""
+def ending_of(trace: Trace) -> Ending:
+    """Why an answer ended: "stop" where the model or a stop string ended it, "length" where it ran into a limit."""
     segments = trace.segments
     # Of several samples the last one may have lost the vote.
     voted = [one for one in segments if one.kept] if segments and segments[-1].tokens else []
     last = (voted or segments)[-1] if segments else None
-    return "stop" if last is not None and last.finish == "stop" else "length"
+    return Ending("stop", last.stop) if last is not None and last.finish == "stop" else Ending("length")
+
+
+def _ended(end: Ending | None) -> dict[str, Any]:
+    return {"finish_reason": end and end.finish, "stop_reason": end and end.stop_reason}
 
 
 def _told(text: str, logprob: float) -> dict[str, Any]:
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode(errors="replace"))}
+    # A part of a character has no text of its own: its id stands for it.
+    written = None if text.startswith(BY_ID) else list(text.encode(errors="replace"))
+    return {"token": text, "logprob": logprob, "bytes": written}
 
 
 def _event(content: Any) -> bytes:

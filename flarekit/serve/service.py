@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from flarekit.errors import EngineError, EngineUnavailable, PromptTooLong, RequestRejected, StreamBroken, UnknownModel
+from flarekit.errors import EngineError, PromptTooLong, RequestRejected, UnknownModel
 from flarekit.policies import Budget, with_settings
 from flarekit.retrieval import Retriever
 from flarekit.serve.asked import Asked, NotUnderstood, passed_through, read_body, understand
@@ -26,12 +26,13 @@ from flarekit.serve.exchange import Exchange, Observer
 from flarekit.serve.gates import error_body, refusal
 from flarekit.serve.live import Live, Outgoing
 from flarekit.serve.relay import relay
-from flarekit.serve.replies import DONE, Reply, event_view, finish_of, usage_view
+from flarekit.serve.replies import DONE, Reply, ending_of, event_view, usage_view
 from flarekit.serve.served import Offer, Served
 from flarekit.serve.upstreams import sticky
 from flarekit.session import Session
 from flarekit.trace import Committed, Event, Role
 from flarekit.vllm import VLLMEngine
+from flarekit.vocabulary import readable
 
 UPLOAD = 30.0
 """Seconds in which a request's body must have come: until then it holds a place among those at work."""
@@ -58,7 +59,7 @@ class Limits:
     def budget(self, asked: Asked) -> Budget:
         """A session's budget: discarded drafts may take as much as in the comparisons, three times the answer."""
         answer = min(asked.max_tokens or self.tokens, self.tokens)
-        return Budget(answer, 4 * answer)
+        return Budget(answer, 4 * answer, min(asked.min_tokens, answer))
 
 
 class Service:
@@ -158,20 +159,23 @@ class Service:
         async with aclosing(session.__aiter__()) as events:
             async for event in events:
                 self._observe(exchange, event)
+                if asked.logprobs and isinstance(event, Committed):
+                    speller = self._weak if event.role == "weak" else self._strong
+                    event = replace(event, tokens=await readable(event.tokens, speller))
                 if asked.stream:
                     await self._send(event, asked, reply, out)
                 elif isinstance(event, Committed):
                     said.append(event)
                 elif asked.events:
                     seen.append(event_view(event, self._models))
-        finish, usage = finish_of(session.trace), usage_view(session.trace, self._models, exchange.first)
+        end, usage = ending_of(session.trace), usage_view(session.trace, self._models, exchange.first)
         if not asked.stream:
-            await out.whole(reply.whole(said, finish, usage, seen))
+            await out.whole(reply.whole(said, end, usage, seen))
             return
         if not out.started:
             await _open(out, reply)
         last = reply.usage(usage) if asked.include_usage or asked.events else b""
-        await out.send(reply.ending(finish) + last + DONE)
+        await out.send(reply.ending(end) + last + DONE)
 
     async def _send(self, event: Event | Committed, asked: Asked, reply: Reply, out: Outgoing) -> None:
         """Send what happened: text to everyone, everything else to who asked for it."""
@@ -248,7 +252,7 @@ def _status(error: Exception, seconds: float) -> tuple[int, str, str | None]:
             return 400, str(error), None
         case TimeoutError():
             return 504, f"the answer took longer than {seconds:g} s", None
-        case EngineUnavailable() | StreamBroken():
+        case EngineError():
             return 502, str(error), None
         case _:
             return 500, str(error), None
