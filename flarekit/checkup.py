@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from dataclasses import dataclass
 from time import perf_counter
 
-from flarekit.errors import EngineError, MissingCapability
+from flarekit.errors import BadLogprobs, EngineError, MissingCapability
+from flarekit.tokens import Token
 from flarekit.vllm import VLLMEngine
 
 PROBE = "The capital of France is"
 LONG_PROBE = "Paris is the capital of France. " * 40
 """Long enough to fill several blocks of any prefix cache."""
+BIAS = -5.0
+"""Laid on one token's logit, to see whether what is sent has been processed; far more than rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +35,55 @@ async def examine(url: str, model: str | None = None) -> list[Finding]:
     """Try everything; `EngineUnavailable` or `UnknownModel` where there is nothing to try."""
     async with VLLMEngine(url, model) as engine:
         findings = [Finding("model", True, f"{engine.model}, context of {engine.max_model_len} tokens")]
-        findings.append(await _streams(engine))
-        if findings[-1].good:
+        findings += await _streams(engine)
+        if findings[1].good:
             findings += [await _continues(engine), await _stops(engine), await _counts(engine), await _scores(engine)]
         return findings
 
 
-async def _streams(engine: VLLMEngine) -> Finding:
+async def _streams(engine: VLLMEngine) -> list[Finding]:
     what = "streams token ids and log-probabilities"
     try:
-        async with engine.stream(await engine.tokenize(PROBE), max_tokens=4) as stream:
+        prompt = await engine.tokenize(PROBE)
+        async with engine.stream(prompt, max_tokens=4) as stream:
             tokens = [token async for token in stream]
             usage = stream.usage
+        if not tokens:
+            return [Finding(what, False, "a stream without a token", "vLLM 0.10 or newer")]
+        processed = await _processed(engine, prompt, tokens[0])
+    except BadLogprobs as error:
+        return [Finding(what, False, f"logits (raw_logits or processed_logits) or NaN: {error}", _RAW)]
     except MissingCapability as error:
-        return Finding(
-            what,
-            False,
-            str(error).partition(";")[0],
-            "vLLM 0.10 or newer; do not start it with --max-logprobs below 10",
-        )
+        remedy = "vLLM 0.10 or newer; do not start it with --max-logprobs below 10"
+        return [Finding(what, False, str(error).partition(";")[0], remedy)]
     except EngineError as error:
-        return Finding(what, False, str(error), "a vLLM server with /tokenize and /v1/completions")
+        return [Finding(what, False, str(error), "a vLLM server with /tokenize and /v1/completions")]
+    masses = [sum(map(math.exp, token.top.values())) for token in tokens]
+    if max(masses) > 1.01 or max(masses) < 0.01:
+        found = f"logits (raw_logits or processed_logits): the likeliest tokens' p would add up to {max(masses):.2g}"
+        return [Finding(what, False, found, _RAW)]
     least = min(len(token.top) for token in tokens)
     counted = usage.completion == len(tokens)
     found = f"{len(tokens)} tokens, at least {least} candidates each, usage says {usage.completion}"
-    return Finding(what, counted and least > 1, found, "vLLM 0.10 or newer, --max-logprobs 10 or more")
+    findings = [Finding(what, counted and least > 1, found, "vLLM 0.10 or newer, --max-logprobs 10 or more")]
+    if processed:
+        found = (
+            "processed_logprobs: what is left after temperature, penalties and masks, so that a judgement reads p = 1"
+        )
+        findings.append(Finding("sends the model's own log-probabilities", False, found, _RAW, needed=False))
+    return findings
+
+
+_RAW = "start it with --logprobs-mode raw_logprobs, as vLLM does by itself"
+
+
+async def _processed(engine: VLLMEngine, prompt: list[int], likeliest: Token) -> bool:
+    """Whether a bias on the logit of the prompt's likeliest next token changes the numbers that are sent."""
+    biased = engine.sampling({"logit_bias": {str(likeliest.id): BIAS}})
+    async with biased.stream(prompt, max_tokens=1) as stream:
+        tops = [token.top async for token in stream][:1]
+    shifts = [abs(likeliest.top[key] - value) for top in tops for key, value in top.items() if key in likeliest.top]
+    return max(shifts, default=0.0) > -BIAS / 10
 
 
 async def _continues(engine: VLLMEngine) -> Finding:

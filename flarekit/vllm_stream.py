@@ -139,6 +139,8 @@ class VLLMStream:
             if cut:
                 return ()
             raise ValueError(f"tokens {ids} ({text!r}) with {len(values)} log-probabilities, {len(tops)} candidates")
+        if not all(tops):
+            raise NotLogprobs(f"tokens {ids} ({text!r}) came without candidates")
         if len(ids) == 1:
             return (admit(text, ids[0], values[0], tops[0]),)
         shares = share(text, await self._strings(ids, told.get("tokens") or ()))

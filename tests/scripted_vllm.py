@@ -34,13 +34,13 @@ class Drop(Exception):
 def chunk(
     text: str, ids: Sequence[int], *, strings: Sequence[str] = (), p: float = 0.95, finish: str | None = None
 ) -> dict[str, Any]:
-    """What vLLM sends for the tokens `ids`, whose own strings are `strings` (the text, where there is one token)."""
-    strings = strings or [text] * len(ids)
+    """What vLLM sends for the tokens `ids`; a server that tells no ids names them by their own `strings` instead."""
+    names, other = (list(strings), "~") if strings else ([f"token_id:{id_}" for id_ in ids], "token_id:126")
     logprob = math.log(p)
     logprobs = {
-        "tokens": list(strings),
+        "tokens": names,
         "token_logprobs": [logprob] * len(ids),
-        "top_logprobs": [{string: logprob, "~": math.log(1 - p)} for string in strings],
+        "top_logprobs": [{name: logprob, other: math.log(1 - p)} for name in names],
         "text_offset": [0] * len(ids),
     }
     return {
@@ -176,6 +176,8 @@ class ScriptedVLLM:
                 if self.path == "/tokenize":
                     text = body["prompt"] if "prompt" in body else chat_prompt(body["messages"])
                     return self._send(200, {"tokens": [ord(character) for character in text]})
+                if self.path == "/detokenize":
+                    return self._send(200, {"prompt": "".join(map(chr, body["tokens"]))})
                 script.completions.append(body)
                 parts = script.complete(body)
                 try:

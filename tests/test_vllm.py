@@ -111,8 +111,8 @@ async def test_tokens_come_with_ids_and_probabilities() -> None:
     tokens, counted, finish = await read(Server(sse(events(*PARIS, usage(2, 3, cached=1)))))
     assert text_of(tokens) == " Paris."
     assert [token.id for token in tokens] == [7, 8, 9]
-    assert tokens[0].logprob == tokens[0].top[" Pa"] == pytest.approx(-0.0513, abs=1e-4)
-    assert set(tokens[0].top) == {" Pa", "~"}
+    assert tokens[0].logprob == tokens[0].top["token_id:7"] == pytest.approx(-0.0513, abs=1e-4)
+    assert set(tokens[0].top) == {"token_id:7", "token_id:126"}
     assert (counted, finish) == (Usage(prompt=2, cached=1, completion=3), "stop")
 
 
@@ -124,6 +124,7 @@ async def test_a_request_asks_for_what_signals_need() -> None:
     sent = httpx.Response(200, content=server.requests[0].content).json()
     assert (sent["prompt"], sent["stop"], sent["logprobs"], sent["temperature"]) == ([1, 2], ["\n"], 20, 0)
     assert sent["return_token_ids"]
+    assert sent["return_tokens_as_token_ids"], "texts of tokens that are parts of a character are one"
     assert sent["stream_options"] == {"include_usage": True}
     assert sent["max_tokens"] == 98, "no more than the context has room for"
     assert sent["priority"] == 3
