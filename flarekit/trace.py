@@ -112,8 +112,6 @@ class Segment:
     kept: int = 0
     """How many of the tokens, from the first on, are part of the answer; the rest is a discarded draft."""
     finish: Finish = "closed"
-    stop: str | int | None = None
-    """The stop string or the id of the stop token that ended it; None for the model's own end."""
     prompt_tokens: int = 0
     cached_tokens: int | None = None
     cached_estimated: bool = False
@@ -124,6 +122,8 @@ class Segment:
     first_token: float | None = None
     """Seconds from the request to its first token."""
     seconds: float = 0.0
+    stop: str | int | None = None
+    """The stop string or the id of the stop token that ended it; None for the model's own end."""
     kind: Literal["segment"] = "segment"
 
     @property

@@ -76,6 +76,7 @@ class ScriptedEngine:
         top_logprobs: int = 10,
         temperature: float = 0.0,
         seed: int | None = None,
+        min_tokens: int | None = None,
     ) -> AsyncIterator[ScriptedStream]:
         self.prompts.append("".join(self._texts[id_] if id_ >= OWN_IDS else chr(id_) for id_ in prompt))
         said = self._answers.pop(0)

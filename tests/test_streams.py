@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ from flarekit.vocabulary import share
 PARIS = (chunk(" Pa", [7]), chunk("ris", [8]), chunk(".", [9], finish="stop"))
 
 
-async def read(content: bytes, texts: Mapping[int, str] | None = None) -> tuple[list[Token], Usage, str]:
+async def read(content: bytes, texts: dict[int, str] | None = None) -> tuple[list[Token], Usage, str]:
     """What a stream of these bytes says; `texts` are what the server knows of its vocabulary."""
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -260,7 +260,7 @@ CUT = ["abort", "error", "content_filter", "repetition", "tool_calls", "", "STOP
 async def test_an_answer_that_was_cut_is_never_taken_for_a_whole_one(reason: Any, last: str) -> None:
     made = chunk("ris", [8], finish=reason)
     if last != "with a token":
-        logprobs = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
+        logprobs: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": []}
         made["choices"][0] |= {"text": "", "logprobs": logprobs, "token_ids": [] if last == "without" else [8, 9]}
     with pytest.raises(StreamBroken, match=re.escape(repr(reason))):
         await read(events(PARIS[0], made, usage(2, 2)))
