@@ -21,6 +21,8 @@ class Answer:
         """What is committed of a sentence that is not complete yet."""
         self.complete = False
         """Whether nothing more is to be generated."""
+        self.unsettled = False
+        """Whether it is given, and what follows decides if it is whole."""
         self._splitter = SentenceSplitter()
 
     @property
@@ -52,4 +54,4 @@ class Answer:
 
     def clear(self) -> None:
         """Begin the whole answer again."""
-        self.inherited, self.sentence, self.own = "", "", []
+        self.inherited, self.sentence, self.own, self.unsettled = "", "", [], False

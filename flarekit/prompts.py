@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flarekit.engine import Engine
+from flarekit.reading import read
 from flarekit.retrieval import Passage
-from flarekit.sentences import split_sentences
 from flarekit.tokens import Token, text_of
 
 INSTRUCTION = (
@@ -191,25 +191,18 @@ class Prompt:
         cut = " ..." if len(words) > self.max_passage_words else ""
         return f"{one_line(passage.title)}: {' '.join(words[: self.max_passage_words])}{cut}"
 
-    def ends_answer(self, sentence: str) -> bool:
-        """Whether a complete sentence is one that gives the answer."""
-        return self._gives_answer(sentence) is not None
+    def ends_answer(self, text: str, following: str = "") -> bool | None:
+        """Whether `text`, up to the end of a sentence, gives the answer whole; None where what follows it decides.
+
+        `following` is what has been generated behind that sentence, which may go on with the answer or go back on it.
+        """
+        shown = self.visible(text)
+        found = read(self.visible(text + following), self.answer_phrase, final=not following)
+        return found.stands if found.end <= len(shown) else False
 
     def read_answer(self, text: str) -> str:
-        """The short answer: what follows the first "the answer is", up to the end of that sentence.
-
-        Small models often leave the "So" out, so it is not asked for. Where the phrase never came, the last sentence
-        stands for the answer: a reader would look there too.
-        """
-        found = self._gives_answer(text)
-        sentences = split_sentences(text[found.end() :] if found else text)
-        if not sentences:
-            return ""
-        return (sentences[0] if found else sentences[-1]).strip().strip('"').removesuffix(".").strip('" ')
-
-    def _gives_answer(self, text: str) -> re.Match[str] | None:
-        phrase = re.escape(self.answer_phrase.removeprefix("So "))
-        return re.search(rf"(?<!\w){phrase}(?!\w):?\s*", text, re.IGNORECASE)
+        """The short answer (`flarekit.reading`); small models often leave the phrase's "So" out."""
+        return read(text, self.answer_phrase, final=True).answer
 
 
 def one_line(text: str) -> str:

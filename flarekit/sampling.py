@@ -15,28 +15,38 @@ from flarekit.tokens import text_of
 from flarekit.trace import Role, Segment
 
 
-def _never(_: str) -> bool:
+def _never(_: str, __: str) -> bool | None:
     return False
 
 
 async def generate(
-    engine: Engine, prompt: Sequence[int], role: Role, *, ends: Callable[[str], bool] = _never, **options: Any
+    engine: Engine,
+    prompt: Sequence[int],
+    role: Role,
+    *,
+    ends: Callable[[str, str], bool | None] = _never,
+    **options: Any,
 ) -> Segment:
-    """A stream, read to its end or to that of the first sentence that `ends` it; `options` are `Engine.stream`'s.
+    """A stream, read to its end or until a sentence `ends` it (`Prompt.ends_answer`); `options` are `Engine.stream`'s.
 
     The segment's `kept` is where that sentence ends; what comes after was generated before that could be seen. Its
     `seconds` are those that replayed tokens once took, for the caller to add its own.
     """
-    segment, sentences, start = Segment(role), SentenceSplitter(), 0
+    segment, sentences, end = Segment(role), SentenceSplitter(), 0
     tokens = segment.tokens
+    unsettled = False
     async with engine.stream(prompt, **options) as stream:
         async for token in stream:
             tokens.append(token)
-            if sentences.push(token.text):
-                if ends(text_of(tokens[start:-1])):
-                    segment.kept = len(tokens) - 1
+            ended = sentences.push(token.text)
+            if ended:
+                end = len(tokens) - 1
+            if ended or unsettled:
+                stands = ends(text_of(tokens[:end]), text_of(tokens[end:]))
+                if stands:
+                    segment.kept = end
                     break
-                start = len(tokens) - 1
+                unsettled = stands is None
         segment.finish, usage = stream.finish, stream.usage
         segment.stop = getattr(stream, "stop_reason", None)  # not every engine tells
     segment.kept = segment.kept or len(tokens)

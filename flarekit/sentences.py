@@ -29,10 +29,12 @@ that is no quotation mark or bracket which opens it."""
 _MARK = regex.compile(rf"(?V1){_END}|[;:\n]")
 _ASCII_MARK = re.compile(r"[.!?;:\n]")
 """The same for ASCII, in a third of the time."""
-_INITIAL = regex.compile(
-    r"(?V1)(?:(?<=[\p{Ps}\p{Pi}\"'])\p{L}|(?<![\p{L}\p{M}\p{N}])(?:[\p{Lu}--\p{ASCII}]|\p{Lu}\p{M}))\p{M}*\.\s*\Z"
-)
-"""Initials that sentencex does not know: behind a quotation mark or a bracket, and those that are not ASCII."""
+_OPENED = regex.compile(r"[\p{Ps}\p{Pi}\"'*_](?=[\p{L}\p{M}.]+\s*\Z)")
+"""What opens the last word: sentencex does not know an abbreviation behind it."""
+_INITIAL = regex.compile(r"(?V1)(?<![\p{L}\p{M}\p{N}])(?:[\p{Lu}--\p{ASCII}]|\p{Lu}\p{M})\p{M}*\Z")
+"""Initials that sentencex does not know."""
+_WORD_TOO = regex.compile(r"\b(?:no|art|ill|me|may|miss|ore|ok|bart|ida|ken|penn)\Z", regex.IGNORECASE)
+"""Words that sentencex takes for the abbreviations that they are before a number: "No. 5", but "They did no. It is"."""
 _ALPHANUMERIC = regex.compile(r"[\p{L}\p{N}]")
 _BLANK = regex.compile(f"{_SPACE}*")
 _LANGUAGES = regex.compile(r"(?<el>\p{Greek})|(?<ru>\p{Cyrillic})|(?<hy>\p{Armenian})")
@@ -126,16 +128,26 @@ def sentence_starts(text: str, language: str = "en") -> list[int]:
 def _ends(text: str, found: regex.Match[str], language: str) -> bool:
     """Whether a sentence ends before the last character of `text`, which is the first behind what was `found`."""
     left = len(text) - found.end()
-    mark, begin = found.start() + left, found.end("space") + left
+    mark = found.start() + left
     if text[mark] in ".!?;:" and not found["space"] and not text[-1].isalnum():
         return False  # "big.[1]"
     if text[mark] == "\n" and _BLANK.fullmatch(text, endpos=mark):
         return False
     if script := _LANGUAGES.match(text, max(mark - 1, 0)):
         language = script.lastgroup or language
-    # sentencex takes "(c. 1400)" for an end, and sees none within brackets.
-    asked = text[:mark].replace("(", " ") + text[mark:]
-    *before, last = sentencex.segment(language, asked.translate(_AS_KNOWN))
-    if not before or _ALPHANUMERIC.search(last, endpos=len(last) - 1):
+    if text[mark] == "." and _INITIAL.search(text, endpos=mark):
         return False
-    return text[mark] != "." or not _INITIAL.search(text, endpos=begin)
+    if text[mark] == "." and text[-1].isalpha() and found["space"] and _WORD_TOO.search(text, endpos=mark):
+        return True
+    text = text[:mark].replace("(", " ") + text[mark:]  # sentencex sees no end within brackets
+    if not _splits(text, language):
+        return False
+    closed = not (text[mark + 1].isspace() or text[mark + 1].isalnum())
+    bare = text[:mark] if closed else _OPENED.sub(" ", text[:mark])
+    return bare == text[:mark] or _splits(bare + text[mark:], language)
+
+
+def _splits(text: str, language: str) -> bool:
+    """Whether sentencex sees a sentence begin with the last character, or with marks before it."""
+    *before, last = sentencex.segment(language, text.translate(_AS_KNOWN))
+    return bool(before) and not _ALPHANUMERIC.search(last, endpos=len(last) - 1)

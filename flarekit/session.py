@@ -358,8 +358,10 @@ class Session:
             committed = self._end_sentence(segment, before)
             if self._decision or self._answer.complete or self._returns:
                 return committed
+        elif self._answer.unsettled and self._settle(segment):
+            return None
         self._monitor.update(token)
-        if self._reads_tokens:
+        if self._reads_tokens and not self._answer.unsettled:
             stopped = self._finder is not None and self._finder.found
             if self._lent is not None and not stopped and self._is_calm(self._lent, before + 1):
                 self._returns = True
@@ -373,9 +375,16 @@ class Session:
         return None if self._decision else self._commit(segment, end)
 
     def _gives_answer(self, end: int) -> bool:
-        """Whether the sentence whose draft ends at `end` in the last segment gives the answer."""
+        """Whether the answer is given where the draft ends at `end` in the last segment."""
         segment = self.trace.segments[-1]
-        return self._form.ends_answer(self._answer.sentence + text_of(segment.tokens[segment.kept : end]))
+        text = self._answer.text + text_of(segment.tokens[segment.kept : end])
+        return self._form.ends_answer(text, text_of(segment.tokens[end:])) is not False
+
+    def _settle(self, segment: Segment) -> bool:
+        """Whether the committed text gives the answer whole, as far as the draft behind it tells."""
+        stands = self._form.ends_answer(self._answer.text, text_of(segment.tokens[segment.kept :]))
+        self._answer.complete, self._answer.unsettled = stands is True, stands is None
+        return self._answer.complete
 
     def _is_calm(self, place: int, end: int) -> bool:
         """Whether the strong engine, called by the rule at `place`, has written enough and is in no doubt itself."""
@@ -396,7 +405,7 @@ class Session:
         segment.kept = end
         self._answer.commit(tokens)
         if whole:
-            self._answer.complete = self._form.ends_answer(self._answer.sentence)
+            self._settle(segment)
             self._answer.sentence = ""
             self._monitor.end_sentence()
             self._returns = self._lent is not None and self._lends_a_sentence(self._lent)
@@ -452,7 +461,7 @@ class Session:
                 yield await self._criticise()
         if action.restart:
             self._discard_all()
-        self._answer.complete = False
+        self._answer.complete = self._answer.unsettled = False
         self._armed = action.keep or rule.trigger.moment != "mid"
         if whole:
             self._answer.end_sentence()

@@ -81,7 +81,7 @@ def test_no_piece_is_lost_or_reordered(pieces: list[str]) -> None:
         ("ירושלים היא בירה. היא גדולה! סוף.", 3),
         ("Paris is big. It is in France.	Done !　Now. Yes.", 5),
         ("Il dit « Oui ! » Puis il part. «Да.» Он ушёл. „Ja.“ Er ging. »Nein.« Ende.", 8),
-        ('(He did.) "Go." She left.) “Yes.” ‘No.’ **Bold.** It ended.[1] Now (see 3.5).', 8),
+        ('(He did.) It said "Go." “Yes.” ‘Nay.’ **Bold.** It ended.[1] Now (see 3.5).', 7),
         ("Is it so?! Yes!! Really... Fine‽ Done.", 5),
         ("Dr. Smith v. Jones, No. 5, Op. 27, c. 1400 (c. 1500), J. R. R. Tolkien, 3.14 and 1.5 m. end.", 1),
         ("Ḥ. Ö. Årud came. A. Łódź left.", 2),
