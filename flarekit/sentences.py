@@ -29,12 +29,10 @@ that is no quotation mark or bracket which opens it."""
 _MARK = regex.compile(rf"(?V1){_END}|[;:\n]")
 _ASCII_MARK = re.compile(r"[.!?;:\n]")
 """The same for ASCII, in a third of the time."""
-_OPENED = regex.compile(r"[\p{Ps}\p{Pi}\"'*_](?=[\p{L}\p{M}.]+\s*\Z)")
-"""What opens the last word: sentencex does not know an abbreviation behind it."""
-_INITIAL = regex.compile(r"(?V1)(?<![\p{L}\p{M}\p{N}])(?:[\p{Lu}--\p{ASCII}]|\p{Lu}\p{M})\p{M}*\Z")
-"""Initials that sentencex does not know."""
-_WORD_TOO = regex.compile(r"\b(?:no|art|ill|me|may|miss|ore|ok|bart|ida|ken|penn)\Z", regex.IGNORECASE)
+_INITIAL = regex.compile(r"\p{Lu}\p{M}*")
+_WORDS_TOO = frozenset({"no", "art", "ill", "me", "may", "miss", "ore", "ok", "bart", "ida", "ken", "penn"})
 """Words that sentencex takes for the abbreviations that they are before a number: "No. 5", but "They did no. It is"."""
+_OPENING = "([{<«‹“‘„‚\"'*_"
 _ALPHANUMERIC = regex.compile(r"[\p{L}\p{N}]")
 _BLANK = regex.compile(f"{_SPACE}*")
 _LANGUAGES = regex.compile(r"(?<el>\p{Greek})|(?<ru>\p{Cyrillic})|(?<hy>\p{Armenian})")
@@ -135,16 +133,19 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
         return False
     if script := _LANGUAGES.match(text, max(mark - 1, 0)):
         language = script.lastgroup or language
-    if text[mark] == "." and _INITIAL.search(text, endpos=mark):
-        return False
-    if text[mark] == "." and text[-1].isalpha() and found["space"] and _WORD_TOO.search(text, endpos=mark):
-        return True
-    text = text[:mark].replace("(", " ") + text[mark:]  # sentencex sees no end within brackets
-    if not _splits(text, language):
-        return False
-    closed = not (text[mark + 1].isspace() or text[mark + 1].isalnum())
-    bare = text[:mark] if closed else _OPENED.sub(" ", text[:mark])
-    return bare == text[:mark] or _splits(bare + text[mark:], language)
+    head = text[:mark].replace("(", " ")  # sentencex sees no end within brackets
+    if text[mark] == ".":
+        word = head[head.rfind(" ") + 1 :]
+        if found["space"] and word.lower() in _WORDS_TOO and text[-1].isalpha():
+            return True
+        if not word.isascii() and _INITIAL.fullmatch(word.lstrip(_OPENING)):
+            return False
+        if word[:1] in _OPENING and (text[mark + 1].isspace() or text[mark + 1].isalnum()):
+            # It does not know an abbreviation behind what opens it.
+            begin = mark - len(word.lstrip(_OPENING))
+            if not _splits(head[:begin].rstrip(_OPENING) + " " + head[begin:] + text[mark:], language):
+                return False
+    return _splits(head + text[mark:], language)
 
 
 def _splits(text: str, language: str) -> bool:
