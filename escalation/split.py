@@ -6,10 +6,10 @@ The same question may come from two sources under two ids: questions whose words
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import regex
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError
@@ -19,7 +19,7 @@ Rows = NDArray[np.int64]
 
 def normalize_question(text: str) -> str:
     """A question without case, punctuation and spacing; as it is where it has no word."""
-    return " ".join(re.findall(r"\w+", text.casefold())) or text.strip()
+    return " ".join(regex.findall(r"[\w\p{M}]+", text.casefold())) or text.strip()
 
 
 def digest(question: str) -> str:

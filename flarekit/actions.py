@@ -14,7 +14,7 @@ from typing import Literal
 
 from flarekit.signals import REQUEST, entropy
 from flarekit.tokens import Token, text_of
-from flarekit.words import is_content, words
+from flarekit.words import is_content, join_words, pieces, words
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +153,13 @@ def uncertain_words_query(count: int) -> Query:
     """
 
     def query(draft: Draft) -> str:
-        asked = [word.strip(punctuation) for word in draft.question.split() if is_content(word)][:count]
+        asked = [word.strip().strip(punctuation) for word in pieces(draft.question) if is_content(word)][:count]
         said: dict[str, float] = {}  # each word once, at its most uncertain
         for text, value in words([*draft.committed, *draft.sentence], entropy, max):
             word = text.strip()
             if is_content(word) and word not in asked:
                 said[word] = max(value, said.get(word, 0.0))
         ranked = sorted(said, key=lambda word: -said[word])[: count - len(asked)]
-        return " ".join([*asked, *(word for word in said if word in ranked)]) or draft.question
+        return join_words([*asked, *(word for word in said if word in ranked)]) or draft.question
 
     return query

@@ -14,6 +14,7 @@ from flarekit.engine import Engine
 from flarekit.reading import read
 from flarekit.retrieval import Passage
 from flarekit.tokens import Token, text_of
+from flarekit.words import first_words
 
 INSTRUCTION = (
     "Answer the question by reasoning in a few short sentences, one fact in each. "
@@ -187,9 +188,8 @@ class Prompt:
         return list(zip(begins, ends, strict=True))
 
     def _line(self, passage: Passage) -> str:
-        words = passage.text.split()
-        cut = " ..." if len(words) > self.max_passage_words else ""
-        return f"{one_line(passage.title)}: {' '.join(words[: self.max_passage_words])}{cut}"
+        text, cut = first_words(passage.text, self.max_passage_words)
+        return f"{one_line(passage.title)}: {text}{' ...' if cut else ''}"
 
     def ends_answer(self, text: str, following: str = "") -> bool | None:
         """Whether `text`, up to the end of a sentence, gives the answer whole; None where what follows it decides.

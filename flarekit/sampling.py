@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import regex
 
 from flarekit.engine import Engine
 from flarekit.prompts import Prompt
 from flarekit.sentences import SentenceSplitter
 from flarekit.tokens import text_of
 from flarekit.trace import Role, Segment
+
+_ARTICLES_AND_MARKS = regex.compile(r"\b(?:a|an|the)\b|[^\w\s\p{M}]")
 
 
 def _never(_: str, __: str) -> bool | None:
@@ -85,7 +88,7 @@ def answers_of(segments: Sequence[Segment], form: Prompt) -> list[str]:
 
 def same_words(answers: Sequence[str], question: str = "") -> list[int]:
     """A group number for each answer: those that differ only in case, punctuation and articles have the same."""
-    plain = [" ".join(re.sub(r"\b(a|an|the)\b|[^\w\s]", " ", answer.lower()).split()) for answer in answers]
+    plain = [" ".join(_ARTICLES_AND_MARKS.sub(" ", answer.lower()).split()) for answer in answers]
     return [plain.index(one) for one in plain]
 
 

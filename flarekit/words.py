@@ -1,8 +1,16 @@
-"""Words, as queries and signals see them: whole ones made of tokens, and which of them carry content."""
+"""Words by Unicode's rules (UAX 29): what a query masks, what a cap counts, what lexical retrieval matches.
+
+A word is what UAX 29 keeps together: letters and digits with their marks, "can't", "3.5", a name with an accent. In
+scripts that write no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) the rules part every character
+with its marks from the next; what needs longer units there takes several together (`flarekit.retrievers.text`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice, pairwise
+
+import regex
 
 from flarekit.tokens import Token
 
@@ -19,16 +27,36 @@ _FUNCTION_WORDS = (
 FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 """English words that say nothing to search for, with the two that this project's own prompt adds."""
 
+SPACELESS = r"\p{Line_Break=SA}\p{Han}\p{Hiragana}\p{Katakana}ー々〆〇"
+"""Characters of scripts without spaces between words, for a class of `regex`."""
+_APART = regex.compile(rf"(?<=[{SPACELESS}]) (?=[{SPACELESS}])")
+_LETTER = regex.compile(r"[\p{L}\p{M}\p{N}\p{Emoji_Presentation}]")
+_BREAK = regex.compile(r"\b", regex.WORD)
+_LONGEST = 32
+"""Characters that count as one word at most: an address, a row of dots or a word of any language is rarely longer."""
+_PIECE = regex.compile(
+    rf"(?V1)\s*(?:[[{SPACELESS}]--\p{{M}}][\p{{M}}\p{{Cf}}]*[[\p{{P}}\p{{S}}]--\p{{Ps}}]{{0,{_LONGEST}}}"
+    rf"|[^\s{SPACELESS}]{{1,{_LONGEST}}})"
+)
+
 
 def is_word(token: Token) -> bool:
-    """Whether a token holds a letter or a digit, so is neither punctuation nor white space."""
-    return any(map(str.isalnum, token.text))
+    """Whether a token holds a part of a word, so is neither punctuation nor white space."""
+    text = token.text
+    return any(map(str.isalnum, text)) or (not text.isascii() and _LETTER.search(text) is not None)
 
 
 def is_content(text: str) -> bool:
     """Whether a word, or the piece of one that a token holds, carries content: no function word, no punctuation."""
-    bare = "".join(character for character in text if character.isalnum()).lower()
-    return bool(bare) and bare not in FUNCTION_WORDS
+    bare = "".join(filter(str.isalnum, text)) if text.isascii() else "".join(_LETTER.findall(text))
+    return bool(bare) and bare.lower() not in FUNCTION_WORDS
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, without what stands between them."""
+    places = [0, *(found.start() for found in _BREAK.finditer(text)), len(text)]
+    parts = (text[begin:end] for begin, end in pairwise(places))
+    return [part for part in parts if _LETTER.search(part)]
 
 
 def words(
@@ -40,12 +68,37 @@ def words(
 
     Another `measure` and `reduce` give another number for each word.
     """
+    text = "".join(token.text for token in tokens)
+    breaks = {found.start() for found in _BREAK.finditer(text)}
     joined: list[tuple[str, float]] = []
+    place = 0
     for token in tokens:
-        starts = not joined or not token.text[:1].isalnum() or not joined[-1][0][-1:].isalnum()
-        if starts:
+        # A token without text is a part of a character, which the next token completes.
+        if not joined or (joined[-1][0] and (place in breaks or token.text[:1].isspace())):
             joined.append((token.text, measure(token)))
         else:
-            text, value = joined[-1]
-            joined[-1] = (text + token.text, reduce(value, measure(token)))
+            before, value = joined[-1]
+            joined[-1] = (before + token.text, reduce(value, measure(token)))
+        place += len(token.text)
     return joined
+
+
+def join_words(parts: Sequence[str]) -> str:
+    """Words as one text: with spaces between them, but for those of scripts that write none."""
+    return _APART.sub("", " ".join(parts))
+
+
+def pieces(text: str) -> Iterator[str]:
+    """What a cap on words counts, each with one space before it where the text has any.
+
+    What spaces separate counts as one, but in scripts without spaces each character, and of anything each 32.
+    """
+    for found in _PIECE.finditer(text):
+        piece = found[0].lstrip()
+        yield f" {piece}" if len(piece) < len(found[0]) else piece
+
+
+def first_words(text: str, count: int) -> tuple[str, bool]:
+    """The first words of a text on one line, at most `count` as `pieces` counts them, and whether there are more."""
+    found = list(islice(pieces(text), count + 1))
+    return "".join(found[:count]).lstrip(), len(found) > count

@@ -22,7 +22,7 @@ from rank_bm25 import BM25Plus
 from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Hit, Passage
 from flarekit.retrievers.batched import Threaded
-from flarekit.retrievers.text import words
+from flarekit.retrievers.text import asked_words, words
 
 
 class BM25Retriever(Threaded):
@@ -52,7 +52,7 @@ class BM25Retriever(Threaded):
         return [self._search(query, k) for query in queries]
 
     def _search(self, query: str, k: int) -> list[Hit]:
-        tokens = words(query)
+        tokens = asked_words(query)
         candidates = self._candidates(tokens)
         if not candidates.size:
             return []

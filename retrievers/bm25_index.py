@@ -28,10 +28,12 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.retrieval import Passage
 from flarekit.retrievers.passages import check_offsets, load_array, map_bytes
 from flarekit.retrievers.ranked import Ranking
-from flarekit.retrievers.text import words
+from flarekit.retrievers.text import asked_words, words, words_before
 
 Tokenizer = Callable[[str], list[str]]
 
+RULES = "uax29"
+"""How words are told apart, as indexes record it."""
 _RUN = 2_000_000
 """Words that are sorted at a time when an index is built: about 100 MB of memory."""
 _REPORTED = 1_000
@@ -42,14 +44,18 @@ _LOOK = 8
 """How much more there must be left to add before it pays to look for passages that cannot be reached any more."""
 
 
-def tokenizer(name: str) -> Tokenizer:
-    """How texts become words: `words` (`flarekit.retrievers.text.words`), or the same with a language's stemmer.
+def tokenizer(name: str, *, asked: bool = False, rules: str | None = RULES) -> Tokenizer:
+    """How texts become words: `words` (`flarekit.retrievers.text`), or the same with a language's stemmer.
 
     Any algorithm of Snowball is a name (`english`, `german`, `porter`, …). Case and accents are folded and English
-    stopwords are left out before it. `ConfigError` for another name, or where PyStemmer is not installed.
+    stopwords are left out before it. With `asked` it is for queries. Indexes of before `rules` were recorded have none.
+    `ConfigError` for another name, or where PyStemmer is not installed.
     """
+    if rules not in (None, RULES):
+        raise ConfigError(f"no rules for words are called {rules!r}; this version knows {RULES}")
+    plain = words_before if rules is None else asked_words if asked else words
     if name == "words":
-        return words
+        return plain
     try:
         import Stemmer
     except ImportError as error:
@@ -59,7 +65,7 @@ def tokenizer(name: str) -> Tokenizer:
 
     def stems(text: str) -> list[str]:
         # A stemmer of its own each time: one serves a single thread, and to make it takes less than a microsecond.
-        found: list[str] = Stemmer.Stemmer(name, 0).stemWords(words(text))
+        found: list[str] = Stemmer.Stemmer(name, 0).stemWords(plain(text))
         return found
 
     return stems
@@ -96,11 +102,18 @@ class BM25Part:
         ranks = _write_words(folder, vocabulary)
         norms = k1 * (1 - b + b * lengths / lengths.mean())
         postings = _write_lists(folder, runs, ranks, norms, k1)
-        return {"tokenizer": tokenizer, "k1": k1, "b": b, "words": len(vocabulary), "postings": postings}
+        return {
+            "tokenizer": tokenizer,
+            "rules": RULES,
+            "k1": k1,
+            "b": b,
+            "words": len(vocabulary),
+            "postings": postings,
+        }
 
     def __init__(self, folder: Path, made: Mapping[str, Any], passages: Sequence[Passage]) -> None:
         """Open what `build` wrote to `folder`; `DataError` where its arrays do not fit each other or the passages."""
-        self._tokens = tokenizer(made["tokenizer"])
+        self._tokens = tokenizer(made["tokenizer"], asked=True, rules=made.get("rules"))
         self._words = _Words(folder)
         self._count = len(passages)
         self._starts = load_array(folder / "starts.npy", np.int64)

@@ -23,6 +23,7 @@ import orjson
 from flarekit.errors import DataError
 from flarekit.retrieval import Passage
 from flarekit.sentences import split_sentences
+from flarekit.words import pieces
 
 _FIELDS = ("id", "title", "text")
 _DPR = ["id", "text", "title"]
@@ -42,7 +43,7 @@ def iter_corpus(path: str | Path) -> Iterator[Passage]:
       ignored. A folder with a `corpus.jsonl` stands for that file.
     - `.tsv` in the layout of DPR: `id`, `text`, `title`, quoted as csv does, with or without this line at the top.
     - A folder of `.txt` and `.md` files, or one such file: passages of whole sentences, as many as fit into about 100
-      words (what spaces separate); only a longer sentence is cut. The id is the file's path in the folder and the
+      words (`flarekit.words.pieces`); only a longer sentence is cut. The id is the file's path in the folder and the
       passage's number in it, the title its first heading or else its name. Hidden files are left out.
 
     All but the folder may be gzipped (`.gz`). Raises `DataError`, naming file and line, for what is none of these, for
@@ -189,15 +190,15 @@ def _text(path: Path, name: str) -> Iterator[tuple[int, Passage]]:
 def _chunks(text: str) -> Iterator[str]:
     chunk: list[str] = []
     for sentence in split_sentences(text):
-        words = sentence.split()
+        words = [*pieces(f" {sentence}")]
         for begin in range(0, len(words), _WORDS):
             piece = words[begin : begin + _WORDS]
             if len(chunk) + len(piece) > _WORDS:
-                yield " ".join(chunk)
+                yield "".join(chunk).strip()
                 chunk = []
             chunk += piece
     if chunk:
-        yield " ".join(chunk)
+        yield "".join(chunk).strip()
 
 
 def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:

@@ -21,7 +21,7 @@ from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRe
 from flarekit.retrieval import Hit, Passage
 from flarekit.retrievers.batched import Threaded
 from flarekit.retrievers.remote import batches, one_line, required, with_defaults
-from flarekit.retrievers.text import words
+from flarekit.retrievers.text import asked_words, words
 
 if TYPE_CHECKING:
     from flarekit.retrievers.embed import Embedder
@@ -89,7 +89,7 @@ class MilvusRetriever(Threaded):
 
     def _data(self, queries: Sequence[str]) -> list[Any]:
         if self._embedder is None:
-            return [" ".join(words(query)) for query in queries]
+            return [" ".join(asked_words(query)) for query in queries]
         return list(self._embedder.embed(queries, query=True))
 
     def _hits(self, results: Sequence[Any]) -> list[Hit]:
