@@ -21,6 +21,8 @@ class Answer:
         """What is committed of a sentence that is not complete yet."""
         self.complete = False
         """Whether nothing more is to be generated."""
+        self.mentioned = False
+        """Whether a committed sentence may give the answer."""
         self.unsettled = False
         """Whether it is given, and what follows decides if it is whole."""
         self._splitter = SentenceSplitter()
@@ -54,4 +56,5 @@ class Answer:
 
     def clear(self) -> None:
         """Begin the whole answer again."""
-        self.inherited, self.sentence, self.own, self.unsettled = "", "", [], False
+        self.inherited, self.sentence, self.own = "", "", []
+        self.mentioned = self.unsettled = False

@@ -54,6 +54,10 @@ class _Served(Prompt):
     def _line(self, passage: Passage) -> str:
         return neutral(Prompt._line(self, passage))  # zero-argument super() does not work in a class with slots
 
+    def mentions_answer(self, sentence: str) -> bool:
+        """Never: there is no phrase."""
+        return False
+
     def ends_answer(self, text: str, following: str = "") -> bool:
         """Never: an answer ends where the model ends it."""
         return False

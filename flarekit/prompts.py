@@ -191,6 +191,11 @@ class Prompt:
         text, cut = first_words(passage.text, self.max_passage_words)
         return f"{one_line(passage.title)}: {text}{' ...' if cut else ''}"
 
+    def mentions_answer(self, sentence: str) -> bool:
+        """Whether a sentence may give the answer: quick, for those that have nothing of the phrase."""
+        phrase = self.answer_phrase.lower().removeprefix("so ")
+        return ("answer" if phrase == "the answer is" else phrase) in sentence.lower()
+
     def ends_answer(self, text: str, following: str = "") -> bool | None:
         """Whether `text`, up to the end of a sentence, gives the answer whole; None where what follows it decides.
 

@@ -377,11 +377,19 @@ class Session:
     def _gives_answer(self, end: int) -> bool:
         """Whether the answer is given where the draft ends at `end` in the last segment."""
         segment = self.trace.segments[-1]
-        text = self._answer.text + text_of(segment.tokens[segment.kept : end])
+        draft = text_of(segment.tokens[segment.kept : end])
+        if not (self._answer.mentioned or self._form.mentions_answer(self._answer.sentence + draft)):
+            return False
+        text = self._answer.text + draft
         return self._form.ends_answer(text, text_of(segment.tokens[end:])) is not False
 
     def _settle(self, segment: Segment) -> bool:
         """Whether the committed text gives the answer whole, as far as the draft behind it tells."""
+        if not self._answer.mentioned:
+            self._answer.mentioned = self._form.mentions_answer(self._answer.sentence)
+        if not self._answer.mentioned:
+            self._answer.complete = self._answer.unsettled = False
+            return False
         stands = self._form.ends_answer(self._answer.text, text_of(segment.tokens[segment.kept :]))
         self._answer.complete, self._answer.unsettled = stands is True, stands is None
         return self._answer.complete
