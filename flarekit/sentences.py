@@ -83,6 +83,8 @@ class SentenceSplitter:
                 self._mark = start + found.start()
             elif not self._late:
                 return False
+            if not self._late and self._mark == len(self._text) - 1:
+                return False  # nothing stands behind it yet
         return self._look(start)
 
     def _look(self, start: int) -> bool:
@@ -131,7 +133,7 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
         return False  # "big.[1]"
     if text[mark] == "\n" and _BLANK.fullmatch(text, endpos=mark):
         return False
-    if script := _LANGUAGES.match(text, max(mark - 1, 0)):
+    if not text.isascii() and (script := _LANGUAGES.match(text, max(mark - 1, 0))):
         language = script.lastgroup or language
     head = text[:mark].replace("(", " ")  # sentencex sees no end within brackets
     if text[mark] == ".":
@@ -150,5 +152,5 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
 
 def _splits(text: str, language: str) -> bool:
     """Whether sentencex sees a sentence begin with the last character, or with marks before it."""
-    *before, last = sentencex.segment(language, text.translate(_AS_KNOWN))
+    *before, last = sentencex.segment(language, text if text.isascii() else text.translate(_AS_KNOWN))
     return bool(before) and not _ALPHANUMERIC.search(last, endpos=len(last) - 1)
