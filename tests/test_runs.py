@@ -664,7 +664,7 @@ def test_a_missing_setting_is_named(missing: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"- rag\n- flare\n", b"policies: [rag\n", b"\tx: 1", b"a: \xff"])
 def test_a_file_that_holds_no_settings_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.yaml").write_bytes(content)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises((ConfigError, DataError)) as error:
         read_settings(tmp_path / "run.yaml")
     assert one_line(error).startswith(str(tmp_path / "run.yaml"))
 
