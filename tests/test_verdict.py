@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from run_directories import retrieved, segment, trace, write_run
+from typer.testing import CliRunner, Result
 
-from flarekit.errors import DataError
+from flarekit.cli.compare import compare
+from flarekit.errors import ConfigError, DataError
 from flarekit.eval.compare import Arm, Group, load_runs
 from flarekit.eval.dataset import Question
 from flarekit.eval.families import matrix
@@ -361,3 +364,33 @@ def test_a_question_under_two_ids_never_lies_in_both_halves(tmp_path: Path) -> N
         assert (first[:, :30] == first[:, 30:]).all()
         assert (first.sum(axis=1) == 30).all()
     assert judge(group, "mid", "pre", "retrieve").result.n == N
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+def compared(*words: str) -> Result:
+    app = typer.Typer()
+    app.command()(compare)
+    return CliRunner().invoke(app, words)
+
+
+def test_compare_takes_budgets_and_warns_of_ends_that_are_none(tmp_path: Path) -> None:
+    group_of(tmp_path, {**ENDS, "rag:k=1": costing(0.5, 120), **TWINS}, SKILLS)
+    found = compared(str(tmp_path / "run"), "--budget", "40", "--budget", "50", "--out", str(tmp_path / "report"))
+    assert found.exit_code == 0, found.output
+    said = " ".join(found.stdout.split())
+    assert "with 40 generated-token equivalents to spend" in said
+    assert "With 50 generated-token equivalents to spend" in said
+    assert "An oracle that takes the better of closed-book and rag on each question reaches F1" in said
+    assert "Warning: rag:k=1: no arm that decides looks up as many passages (k = 3)" in found.stderr
+    assert (tmp_path / "report" / "moments.csv").read_text().count("mid − pre retrieve") == 2
+
+
+@pytest.mark.parametrize("budget", ["0", "-3", "inf", "nan"])
+def test_a_budget_that_is_no_cost_is_refused(budget: str, tmp_path: Path) -> None:
+    group_of(tmp_path, {**ENDS, **TWINS}, SKILLS)
+    found = compared(str(tmp_path / "run"), f"--budget={budget}")
+    assert isinstance(found.exception, ConfigError)
+    assert "a mean cost of a question is a number above 0" in str(found.exception)
+    assert not (tmp_path / "run" / "report").exists()

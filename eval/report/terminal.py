@@ -42,17 +42,13 @@ def print_tables(
     console: Console,
     budgets: Sequence[float] = (),
 ) -> None:
-    """Scores and costs as two tables, each narrow enough for a terminal of 80 columns, and the verdict below.
-
-    And what is kept apart in the comparisons, because its help is not that of the others.
-    """
+    """Scores and costs as two tables, each narrow enough for a terminal of 80 columns, and the verdict below."""
     for group, rows in zip(groups, tables, strict=True):
         console.print(_scores(group, rows))
         console.print(_costs(rows, prices))
         found = findings(group, prices=prices, budgets=budgets)
-        warned = [f"Warning: {reason}" for reason in found.unlike]
         oracle = oracle_sentence(retrieval_oracles(group, prices))
-        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), oracle, *warned):
+        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), oracle):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()

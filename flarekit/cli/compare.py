@@ -32,6 +32,7 @@ def compare(
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.escalation.costs import Prices, load_prices
     from flarekit.eval.compare import load_runs, table
+    from flarekit.eval.families import unlike
     from flarekit.eval.moments import checked_budgets
     from flarekit.eval.report import write_report
     from flarekit.eval.report.terminal import print_tables, table_json
@@ -47,4 +48,7 @@ def compare(
         print(table_json(groups, tables))
     else:
         print_tables(groups, tables, baseline, price_list, Console(), budgets)
-    Console(stderr=True).print(f"Report: {page}", soft_wrap=True, highlight=False)
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    for reason in (reason for group in groups for reason in unlike(group)):
+        stderr.print(f"Warning: {reason}", markup=False)
+    stderr.print(f"Report: {page}")
