@@ -79,7 +79,7 @@ def moments_table(found: Findings, prices: Prices) -> Table:
         "Where little of what is chosen is arms that decide, both sides are mostly the same ends, and a difference is "
         "small whatever the arms are worth. How large a difference such a comparison could find is for flarekit power "
         "to say. Where a moment has one arm, p-values of score and area are a little liberal at some 90 questions: "
-        "6 to 8 in a hundred are below .05 without any difference."
+        "6 to 9 in a hundred are below .05 without any difference."
     )
     columns = [
         Column("Comparison"),
