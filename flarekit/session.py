@@ -190,7 +190,7 @@ class Session:
         An action that keeps the draft serves what comes after it: there is none after the `last` sentence, nor after
         the one that gives the answer.
         """
-        if not self._armed or self._only_stops(end):
+        if not self._armed or (self._finder is not None and self._finder.found and self._only_stops(end)):
             return None
         for place, value in self._monitor.fired(read):
             rule = self.policy.rules[self._mid[place]]
@@ -239,9 +239,9 @@ class Session:
         return Fired(name, trigger.moment, value, threshold, rule.action.name, segment, token, self._now())
 
     def _only_stops(self, end: int) -> bool:
-        """Whether the draft that ends at `end` is but a stop string: nobody is to read it, so it needs no help."""
+        """Whether the draft that ends at `end` was but a stop string: nobody is to read it, so it needs no help."""
         segment = self.trace.segments[-1]
-        return bool(self._finder and self._finder.found) and not text_of(segment.tokens[segment.kept : end]).strip()
+        return not text_of(segment.tokens[segment.kept : end]).strip()
 
     # --- generating -------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -85,16 +85,20 @@ class VLLMStream:
                 if choice is None:
                     continue
                 reason = choice["finish_reason"]
-                tokens = await self._tokens(choice, reason is not None and reason not in _ENDS)
-                for number, token in enumerate(tokens, start=1):
-                    self._ids.append(token.id)
-                    if number == len(tokens):
+                ids, values, tops = self._lists(choice, reason is not None and reason not in _ENDS)
+                left = len(ids)
+                texts = (choice["text"],) if left == 1 else await self._shares(choice, ids)
+                for text, id_, value, top in zip(texts, ids, values, tops, strict=True):
+                    token = admit(text, id_, value, top)
+                    self._ids.append(id_)
+                    left -= 1
+                    if reason is not None and not left:
                         self._end(choice, reason)
                     yield token
-                if not tokens:
+                if reason is not None:
                     self._end(choice, reason)
-                if reason is not None and self._ended is None:
-                    raise StreamBroken(f"{self._where}: the server cut a stream (finish reason {reason!r})")
+                    if self._ended is None:
+                        raise StreamBroken(f"{self._where}: the server cut a stream (finish reason {reason!r})")
         except NotLogprobs as error:
             raise BadLogprobs(f"{self._where}: {error}; `flarekit doctor` tells its --logprobs-mode") from error
         except json.JSONDecodeError as error:
@@ -108,9 +112,8 @@ class VLLMStream:
         if self._ended is None:
             raise StreamBroken(f"{self._where}: a stream ended before its last token")
 
-    def _end(self, choice: Mapping[str, Any], reason: str | None) -> None:
-        if reason is not None:
-            self._ended, self._stop_reason = _ENDS.get(reason), choice.get("stop_reason")
+    def _end(self, choice: Mapping[str, Any], reason: str) -> None:
+        self._ended, self._stop_reason = _ENDS.get(reason), choice.get("stop_reason")
 
     def _choice(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What a chunk says of the text; None where it only counts."""
@@ -125,35 +128,37 @@ class VLLMStream:
         choices = chunk.get("choices") if usage else chunk["choices"]
         return choices[0] if choices else None
 
-    async def _tokens(self, choice: Mapping[str, Any], cut: bool) -> Collection[Token]:
-        """The tokens of a chunk, each with its own text; none of a `cut` answer's that are not whole."""
+    def _lists(self, choice: Mapping[str, Any], cut: bool) -> tuple[list[int], list[float], list[Mapping[str, float]]]:
+        """Of a chunk's tokens the ids, log-probabilities and candidates, as many of each.
+
+        Nothing of a chunk without text, nor of one whose answer was `cut` where they are not whole.
+        """
         text, ids, logprobs = choice["text"], choice.get("token_ids"), choice.get("logprobs")
-        if not ids and not text and (ids is not None or logprobs is None):
-            return ()
-        if ids is None or (logprobs is None and not cut):
+        if ids and logprobs:
+            values, tops = logprobs.get("token_logprobs") or [], logprobs.get("top_logprobs") or []
+            if len(ids) == len(values) == len(tops) and all(tops):
+                return ids, values, tops
+        if cut or (not ids and not text and (ids is not None or logprobs is None)):
+            return [], [], []
+        if ids is None or logprobs is None:
             lacks = "token ids" if ids is None else f"log-probabilities (of token {ids[0] if ids else None}, {text!r})"
             raise MissingCapability(f"{self._where} sends no {lacks}; `flarekit doctor` says how to turn them on")
-        told: Mapping[str, Any] = logprobs or {}
-        values, tops = told.get("token_logprobs") or [], told.get("top_logprobs") or []
-        if not len(ids) == len(values) == len(tops) > 0:
-            if cut:
-                return ()
-            raise ValueError(f"tokens {ids} ({text!r}) with {len(values)} log-probabilities, {len(tops)} candidates")
-        if not all(tops):
+        told = {name: logprobs.get(name) for name in ("token_logprobs", "top_logprobs")}
+        if ids and all(isinstance(one, list) and len(one) == len(ids) for one in told.values()):
             raise NotLogprobs(f"tokens {ids} ({text!r}) came without candidates")
-        if len(ids) == 1:
-            return (admit(text, ids[0], values[0], tops[0]),)
-        shares = share(text, await self._strings(ids, told.get("tokens") or ()))
-        return [admit(*fields) for fields in zip(shares, ids, values, tops, strict=True)]
+        raise ValueError(f"tokens {ids} ({text!r}) with {told}")
 
-    async def _strings(self, ids: Sequence[int], told: Sequence[str]) -> Sequence[str]:
-        """What each of several tokens is on its own; nothing where nobody tells, so that the last has all the text."""
-        if len(told) >= len(ids) and not told[0].startswith(BY_ID):
-            return told[: len(ids)]
-        try:
-            return await self._vocabulary.texts(ids)
-        except EngineError:
-            return [""] * len(ids)
+    async def _shares(self, choice: Mapping[str, Any], ids: Sequence[int]) -> Sequence[str]:
+        """What each of several tokens adds to the text of their chunk; the last one all of it where nobody can tell."""
+        if not ids:
+            return ()
+        strings: Sequence[str] = choice["logprobs"].get("tokens") or []
+        if len(strings) != len(ids) or strings[0].startswith(BY_ID):
+            try:
+                strings = await self._vocabulary.texts(ids)
+            except EngineError:
+                strings = [""] * len(ids)
+        return share(choice["text"], strings)
 
 
 def _parsed(data: str) -> Any:
