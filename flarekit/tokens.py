@@ -75,15 +75,15 @@ def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Toke
     try:
         values = top.values()
         # The sum is NaN or -inf where a value is; `max` alone does not see a NaN behind a number.
-        if type(logprob) is float and IMPOSSIBLE < logprob <= 0 and max(values) <= 0 and sum(values) > -math.inf:
+        if type(logprob) is float and -math.inf < logprob <= 0 and max(values) <= 0 and sum(values) > -math.inf:
             return Token(text, id_, logprob, top)
     except (TypeError, ValueError, AttributeError):
         pass
     if not isinstance(top, Mapping):
         raise NotLogprobs(f"token {id_} ({text!r}) came without candidates")
     found = as_logprob(logprob, f"token {id_} ({text!r})")
-    if found <= IMPOSSIBLE:
-        raise NotLogprobs(f"token {id_} ({text!r}) was generated with the log-probability {logprob}, so cannot be")
+    if logprob == -math.inf:
+        raise NotLogprobs(f"token {id_} ({text!r}) was generated with the log-probability {logprob}, so could not be")
     whose = f"the candidate {{!r}} of token {id_} ({text!r})"
     return Token(text, id_, found, {key: as_logprob(value, whose.format(key)) for key, value in top.items()})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ from flarekit.engine import Finish
 from flarekit.errors import BadLogprobs, EngineError, MissingCapability, StreamBroken
 from flarekit.prefix import PrefixCache
 from flarekit.stops import StopFinder, until_stop
-from flarekit.tokens import NotLogprobs, Token, Usage, admit
+from flarekit.tokens import IMPOSSIBLE, NotLogprobs, Token, Usage, admit
 from flarekit.vocabulary import BY_ID, Vocabulary, share
 
 _READ = frozenset({"message", "error"})
@@ -89,7 +90,7 @@ class VLLMStream:
                 left = len(ids)
                 texts = (choice["text"],) if left == 1 else await self._shares(choice, ids)
                 for text, id_, value, top in zip(texts, ids, values, tops, strict=True):
-                    token = admit(text, id_, value, top)
+                    token = admit(text, id_, -math.inf if value == IMPOSSIBLE else value, top)
                     self._ids.append(id_)
                     left -= 1
                     if reason is not None and not left:

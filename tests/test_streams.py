@@ -122,7 +122,7 @@ async def test_what_is_missing_is_an_error_of_the_engine(lacking: dict[str, Any]
 
 
 @given(
-    st.floats(IMPOSSIBLE, 0, exclude_min=True),
+    st.floats(max_value=0, allow_infinity=False),
     st.dictionaries(st.integers(0, 9).map("token_id:{}".format), st.floats(IMPOSSIBLE, 0), min_size=1),
 )
 def test_what_is_a_log_probability_is_left_as_it_is(value: float, top: dict[str, float]) -> None:
@@ -136,7 +136,7 @@ def test_rounding_and_masks_are_mended() -> None:
     assert admit("a", 1, 0, {"token_id:1": 0}) == Token("a", 1, 0.0, {"token_id:1": 0})
 
 
-@given(st.one_of(st.floats(min_value=1e-3), st.floats(max_value=-1e4), st.just(math.nan), st.none(), st.text()))
+@given(st.one_of(st.floats(min_value=1e-3), st.just(-math.inf), st.just(math.nan), st.none(), st.text()))
 def test_any_other_value_is_refused(value: Any) -> None:
     with pytest.raises(NotLogprobs):
         admit("a", 1, value, {"token_id:1": -0.5})
@@ -204,7 +204,7 @@ LOGPROB = str(math.log(0.9))
 @pytest.mark.parametrize(
     ("spoil", "value"),
     [
-        *((f",{LOGPROB},", value) for value in ("null", "1.5", "800.0", "-1e5", "0.2")),
+        *((f",{LOGPROB},", value) for value in ("null", "1.5", "800.0", "0.2")),
         *((f":{LOGPROB},", value) for value in ("null", "1.5", "800.0")),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_comparison_goes_on_with_the_other_records(tmp_path: Path) -> None:
     assert list(group.arms["closed-book"].results) == ["b"]
 
 
-@pytest.mark.parametrize("bad", ["null", "2.5", "-99999.0"])
+@pytest.mark.parametrize("bad", ["null", "2.5", "710.0"])
 def test_a_cached_completion_is_used_up_to_its_first_bad_number(bad: str) -> None:
     good = [Token(text, ord(text), -0.5, {text: -0.5}) for text in "abc"]
     stored = Record(good, [0.1, 0.2, 0.3], ended=True).dump().replace(b'"b",98,-0.5', f'"b",98,{bad}'.encode())
