@@ -11,17 +11,25 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from time import perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from flarekit.actions import Draft, Escalate, Retrieve, Revise, Vote
 from flarekit.answer import Answer
 from flarekit.engine import Engine
-from flarekit.errors import ConfigError, EngineError, EngineUnavailable, PromptTooLong, StreamBroken
+from flarekit.errors import (
+    ConfigError,
+    EngineError,
+    PromptTooLong,
+    RetrieverFailed,
+    StreamBroken,
+    told,
+)
 from flarekit.judgements import Answered, PostSignal
 from flarekit.monitor import Monitor
 from flarekit.policies import Policy, Rule, arm_policy, with_settings
 from flarekit.probes import PreSignal
 from flarekit.prompts import Prompt
+from flarekit.retries import Retries
 from flarekit.retrieval import Hit, Passage, Retriever
 from flarekit.sampling import answers_of, generate, majority, same_words, sample_answers
 from flarekit.signals import ALWAYS, StreamSignal
@@ -63,15 +71,16 @@ class Session:
         retriever: Retriever | None = None,
         id: str = "",  # noqa: A002 - the question's id, as everywhere
         strict: bool = True,
-        resumes: int = 0,
+        resumes: int | Retries = 0,
         patience: float | None = None,
     ) -> None:
         """A session that has not begun.
 
         `strict`: a retriever or a strong engine that fails ends the session with its error; otherwise the answer goes
         on without it and the trace says so (`Failed`), as it does where passages leave no room for an answer.
-        `resumes`: how many broken streams of one answer are asked for again, from what is committed. `patience`:
-        seconds that a look-up may take. `ConfigError` for a policy that needs what is not there.
+        `resumes`: how many broken streams of one answer are asked for again, from what is committed; or a count that
+        the weak engine's own tries are taken from too. `patience`: seconds that a look-up may take. `ConfigError` for a
+        policy that needs what is not there.
         """
         if policy.escalates and strong is None:
             raise ConfigError(f"policy {policy.spec} needs a strong engine")
@@ -79,7 +88,8 @@ class Session:
             raise ConfigError(f"policy {policy.spec} needs a retriever")
         self.trace = Trace(id, policy.spec, question)
         self._weak, self._strong, self._retriever = weak, strong, retriever
-        self._strict, self._resumes, self._patience = strict, resumes, patience
+        self._resumes = resumes if isinstance(resumes, Retries) else Retries(resumes)
+        self._strict, self._patience = strict, patience
         self._broken = False  # the last stream broke, and the answer goes on from what is committed
         self._role: Role = "weak"
         self._passages: list[Passage] = []
@@ -326,7 +336,8 @@ class Session:
             return not self._strict
         if self._role == "strong":
             return not self._strict
-        return self._resumes > 0 and isinstance(error, StreamBroken | EngineUnavailable)
+        # One that is unavailable was asked as often as it may be.
+        return self._resumes.left > 0 and isinstance(error, StreamBroken)
 
     def _carry_on(self, error: EngineError) -> list[Event]:
         """Forget the draft of a stream that broke; who or what failed is left out, or asked again."""
@@ -334,14 +345,14 @@ class Session:
         events: list[Event] = []
         if isinstance(error, PromptTooLong) and self._passages:
             self._passages = self._passages[:-1]  # the worst of them
-            events.append(self._record(Failed("retriever", f"the passages are too long: {error}", self._now())))
+            events.append(self._failed("retriever", f"the passages are too long: {error}", "the passages are too long"))
         elif self._role == "strong":
-            events.append(self._record(Failed("strong", str(error), self._now())))
+            events.append(self._failed("strong", str(error), told(error)))
             self._strong = None
             events.append(self._hand_back())
         else:
-            self._resumes -= 1
-            events.append(self._record(Failed("weak", str(error), self._now())))
+            self._resumes.take()
+            events.append(self._failed("weak", str(error), told(error)))
             self._monitor.rewind(self._answer.own)
         if not self._answer.sentence:
             self._answer.end_sentence()
@@ -496,7 +507,8 @@ class Session:
         except Exception as error:  # a retriever may be anybody's code, and a search engine may fail in any way
             if self._strict:
                 raise
-            return Failed("retriever", _reason(error, self._patience), self._now())
+            reason, known = _reasons(error, self._patience)
+            return Failed("retriever", reason, self._now(), known)
         return Retrieved(query, tuple(hits), began, self._now() - began)
 
     def _found(self, action: Retrieve, hits: Sequence[Hit]) -> list[Passage]:
@@ -604,6 +616,9 @@ class Session:
         self.trace.events.append(event)
         return event
 
+    def _failed(self, part: Literal["retriever", "weak", "strong"], error: str, known: str) -> Event:
+        return self._record(Failed(part, error, self._now(), known))
+
     def _now(self) -> float:
         return perf_counter() - self._began
 
@@ -619,7 +634,11 @@ def _joined(first: Committed | None, second: Committed | None) -> Committed | No
     return first or second
 
 
-def _reason(error: Exception, patience: float | None) -> str:
+def _reasons(error: Exception, patience: float | None) -> tuple[str, str]:
+    """Why a look-up failed, with all that is known of it and as anybody may know it."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {patience:g} s" if patience else "no answer within its time-out"
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        late = f"no answer within {patience:g} s" if patience else "no answer within its time-out"
+        return late, late
+    if isinstance(error, RetrieverFailed):
+        return str(error), told(error)
+    return " ".join(f"{type(error).__name__}: {error}".split()), told(error)

@@ -98,8 +98,10 @@ class Failed:
     part: Literal["retriever", "weak", "strong"]
     """What failed: the retriever, the engine that answers (which was asked again), or the one called for help."""
     error: str
-    """In one line."""
+    """In one line, with all that is known of it."""
     at: float = 0.0
+    told: str = ""
+    """What anybody may know of it: without addresses, and without what a server or a retriever quotes."""
     kind: Literal["failed"] = "failed"
 
 

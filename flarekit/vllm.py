@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import re
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -19,14 +18,12 @@ from typing import Any, Self
 
 import httpx
 import orjson
-import stamina
 
 from flarekit.engine import Message
 from flarekit.errors import (
     BadLogprobs,
     ConfigError,
     EngineError,
-    EngineUnavailable,
     FlarekitError,
     MissingCapability,
     PromptTooLong,
@@ -34,21 +31,16 @@ from flarekit.errors import (
     UnknownModel,
 )
 from flarekit.prefix import PrefixCache
+from flarekit.refusals import read_refusal, unreachable
+from flarekit.retries import Retries
 from flarekit.stops import StopFinder, held_back
 from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob
 from flarekit.vllm_stream import VLLMStream
 from flarekit.vocabulary import BY_ID, Vocabulary
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Statuses that a second try may mend."""
 MOST_LOGPROBS = 20
 """The most log-probabilities a token that a vLLM server sends unless it was started with a `--max-logprobs`."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-
-# Retries are logged for those who listen; to nobody in particular they would be noise before the one line of an error.
-# Where structlog is installed, stamina would print them to stdout by it.
-stamina.instrumentation.set_on_retry_hooks([stamina.instrumentation.LoggingOnRetryHook])
-logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 
 class VLLMEngine:
@@ -88,6 +80,7 @@ class VLLMEngine:
         self.root: str | None = None
         """Where the server has the model from; two servers may call two models by one name."""
         self._attempts = attempts
+        self._retries: Retries | None = None
         self._extra: dict[str, Any] = {} if priority is None else {"priority": priority}
         self._sampling: dict[str, Any] = {}
         self._prefixes: PrefixCache | None = None
@@ -138,6 +131,12 @@ class VLLMEngine:
         other._sampling = {**self._sampling, **options}
         return other
 
+    def counting(self, retries: Retries) -> VLLMEngine:
+        """The same engine whose requests take their tries again from one count, which others may share."""
+        other = copy.copy(self)
+        other._retries = retries
+        return other
+
     def empty_prefixes(self) -> PrefixCache | None:
         """A model of the server's prefix cache with nothing in it; None where the server tells nothing of its own."""
         return self._prefixes and self._prefixes.empty()
@@ -147,8 +146,9 @@ class VLLMEngine:
         room = self.max_model_len - len(prompt)
         if room < 1:
             raise PromptTooLong(
-                f"{self.model} at {self.url}: the prompt has {len(prompt)} tokens and the context holds "
-                f"{self.max_model_len}; retrieve fewer or shorter passages, or raise the server's --max-model-len"
+                f"the prompt has {len(prompt)} tokens and the context holds {self.max_model_len}; "
+                "retrieve fewer or shorter passages, or raise the server's --max-model-len",
+                where=f"{self.model} at {self.url}",
             )
         return room
 
@@ -316,54 +316,28 @@ class VLLMEngine:
         self, method: str, path: str, body: Mapping[str, Any] | None, stream: bool = False
     ) -> httpx.Response:
         """A successful response, after as many tries as it takes; the body is left unread for `stream`."""
-        retries = stamina.retry_context(
-            on=_Passing, attempts=self._attempts, timeout=None, wait_initial=0.2, wait_max=10
-        )
-        try:
-            async for attempt in retries:
-                with attempt:
-                    return await self._send_once(method, path, body, stream)
-        except _Passing as error:
-            raise EngineUnavailable(str(error)) from error.__cause__
-        raise AssertionError("stamina either returns or raises")
+        retries = self._retries or Retries(self._attempts - 1)
+        async for attempt in retries.attempts():
+            with attempt:
+                return await self._send_once(method, path, body, stream)
+        raise AssertionError("it either returns or raises")
 
     async def _send_once(self, method: str, path: str, body: Mapping[str, Any] | None, stream: bool) -> httpx.Response:
         content = None if body is None else orjson.dumps(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
         request = self._client.build_request(method, path, content=content, headers=headers)
         try:
-            response = await self._client.send(request, stream=stream)
-            if response.is_success:
-                return response
-            await response.aread()
-        except httpx.TimeoutException as error:
-            raise _Passing(f"{self.url}{path}: no answer within the time-out ({type(error).__name__})") from error
+            response = await self._client.send(request, stream=True)
+            if not response.is_success:
+                raise await read_refusal(response, f"{self.url}{path}")
+            if not stream:
+                await response.aread()
+                await response.aclose()
         except httpx.HTTPError as error:
-            raise _Passing(f"{self.url}: {error or type(error).__name__}; is a server running there?") from error
-        raise _refusal(response, f"{self.url}{path}")
-
-
-class _Passing(EngineError):
-    """A failure that another try may mend."""
-
-
-def _refusal(response: httpx.Response, where: str) -> EngineError:
-    """The error for a status that is not a success, from vLLM's `{"error": {...}}` body where there is one."""
-    try:
-        error = response.json()["error"]
-        message, param = str(error["message"]).splitlines()[0], error.get("param")
-    except (ValueError, KeyError, TypeError, IndexError):
-        message, param = response.text.strip().splitlines()[0][:200] if response.text.strip() else "no message", None
-    status = response.status_code
-    if status in RETRIED:
-        return _Passing(f"{where}: status {status} ({message})")
-    if status == 404 and "model" in message:
-        return UnknownModel(f"{where}: {message}")
-    if status == 400 and param == "input_tokens":
-        return PromptTooLong(f"{where}: {message}")
-    if status == 400 and param == "logprobs":
-        return MissingCapability(f"{where}: {message}")
-    return RequestRejected(f"{where}: status {status} ({message})")
+            raise unreachable(
+                error, self.url if isinstance(error, httpx.TransportError) else f"{self.url}{path}"
+            ) from error
+        return response
 
 
 @contextmanager
@@ -372,8 +346,10 @@ def _understood(where: str) -> Iterator[None]:
     try:
         yield
     except RequestRejected as error:
-        raise RequestRejected(f"{error}; is this a vLLM server?") from error
+        raise RequestRejected(
+            f"{error.message}; is this a vLLM server?", where=error.where, quote=error.quote, status=error.status
+        ) from error
     except NotLogprobs as error:
         raise BadLogprobs(f"{where}: {error}") from error
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RequestRejected(f"{where}: an unexpected answer ({error!r}); is this a vLLM server?") from error
+        raise RequestRejected("an unexpected answer; is this a vLLM server?", where=where, quote=repr(error)) from error

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRejected
+from flarekit.errors import ConfigError, DataError, EngineError, EngineUnavailable, RequestRejected
+from flarekit.refusals import RETRIED
+from flarekit.retries import Retries, retry_after
 from flarekit.retrieval import Hit, Passage
 from flarekit.retrievers.batched import Batched
 from flarekit.retrievers.remote import one_line, required, with_defaults
@@ -34,7 +36,7 @@ _FIELDS = {"title": "title", "text": "text"}
 _NUMBER = "number"
 """The field that keeps the corpus's order, by which ties are broken; an index without it is searched all the same."""
 _BULK, _BULK_BYTES = 1000, 10 << 20
-_TRIES = 5
+_TRIES, _BULK_TRIES = 3, 5
 
 
 class ElasticRetriever(Batched):
@@ -74,10 +76,12 @@ class ElasticRetriever(Batched):
         if not queries:
             return []
         lines = [line for query in queries for line in ({}, self._request(query, k))]
-        with _understood(self._where), _readable(self._where):
-            client = await self._connected()
-            answer = await client.msearch(body=lines, index=self._index)
-            return [self._hits(response) for response in answer["responses"]]
+        async for attempt in Retries(_TRIES - 1).attempts():
+            with attempt, _understood(self._where), _readable(self._where):
+                client = await self._connected()
+                answer = await client.msearch(body=lines, index=self._index)
+                return [self._hits(response) for response in answer["responses"]]
+        raise AssertionError("it either returns or raises")
 
     def _request(self, query: str, k: int) -> dict[str, Any]:
         fields = list(self._fields.values())
@@ -91,7 +95,7 @@ class ElasticRetriever(Batched):
 
     def _hits(self, response: Mapping[str, Any]) -> list[Hit]:
         if "error" in response:
-            raise RequestRejected(f"{self._where}: status {response['status']} ({_reason(response)})")
+            raise _refused(int(response["status"]), self._where, _reason(response))
         # Where results are sorted, engines may leave `_score` out; it is the first value that they were sorted by.
         return [Hit(self._passage(hit), float(hit["sort"][0])) for hit in response["hits"]["hits"]]
 
@@ -117,7 +121,9 @@ class ElasticRetriever(Batched):
 
     async def _connection_of_this_loop(self) -> AsyncGenerator[AsyncOpenSearch]:
         """The client; an event loop that ends runs its generators to their end, so that nobody else need close it."""
-        client = required("opensearchpy", "opensearch-py").AsyncOpenSearch(**self._settings)
+        client = required("opensearchpy", "opensearch-py").AsyncOpenSearch(
+            **self._settings, connection_class=_telling_connection(), max_retries=0
+        )
         try:
             yield client
         finally:
@@ -180,7 +186,7 @@ def _fill(client: OpenSearch, index: str, passages: Iterable[Passage], on_progre
             yield {"_op_type": "create", "_index": index, "_id": passage.id, "_source": document}
 
     count = 0
-    done = streaming_bulk(client, documents(), chunk_size=_BULK, max_chunk_bytes=_BULK_BYTES, max_retries=_TRIES)
+    done = streaming_bulk(client, documents(), chunk_size=_BULK, max_chunk_bytes=_BULK_BYTES, max_retries=_BULK_TRIES)
     for count, _ in enumerate(done, start=1):
         if count % _BULK == 0:
             on_progress(_BULK)
@@ -230,19 +236,58 @@ def _understood(where: str) -> Iterator[None]:
     try:
         yield
     except exceptions.ConnectionTimeout as error:
-        raise EngineUnavailable(f"{where}: no answer within the time-out") from error
+        raise EngineUnavailable("no answer within the time-out", where=where) from error
     except exceptions.ConnectionError as error:
-        raise EngineUnavailable(f"{where}: {one_line(error.info)}; is the search engine running there?") from error
+        reason = one_line(error.info)
+        raise EngineUnavailable(
+            "it cannot be reached; is the search engine running there?", where=where, quote=reason
+        ) from error
     except exceptions.NotFoundError as error:
         raise ConfigError(f"{where}: {_reason(error.info)}; load the passages first, or name another index") from error
     except exceptions.TransportError as error:
-        kind = EngineUnavailable if error.status_code == 429 or int(error.status_code) >= 500 else RequestRejected
-        raise kind(f"{where}: status {error.status_code} ({_reason(error.info)})") from error
+        raise _refused(
+            int(error.status_code), where, _reason(error.info), getattr(error, "retry_after", None)
+        ) from error
     except BulkIndexError as error:
         [(_, failed)] = error.errors[0].items()
         if failed["status"] == 409:
             raise DataError(f"the id {failed['_id']!r} occurs twice; make ids unique") from error
         raise RequestRejected(f"{where}: passage {failed['_id']!r}: {_reason(failed)}") from error
+
+
+def _refused(status: int, where: str, reason: str, hint: float | None = None) -> EngineError:
+    kind = EngineUnavailable if status in RETRIED else RequestRejected
+    return kind(f"status {status}", where=where, quote=reason, status=status, retry_after=hint)
+
+
+def _telling_connection() -> type[Any]:
+    """The client's connection, whose errors keep the server's `Retry-After`."""
+    from opensearchpy import AIOHttpConnection
+    from opensearchpy.exceptions import TransportError
+
+    class Connection(AIOHttpConnection):
+        async def perform_request(
+            self,
+            method: str,
+            url: str,
+            params: Mapping[str, Any] | None = None,
+            body: bytes | None = None,
+            timeout: float | None = None,  # noqa: ASYNC109 - it is the client's own
+            ignore: Collection[int] = (),
+            headers: Mapping[str, str] | None = None,
+        ) -> Any:
+            status, told, content = await super().perform_request(
+                method, url, params, body, timeout, range(300, 600), headers
+            )
+            if 300 <= status < 600 and status not in ignore:
+                try:
+                    self._raise_error(status, content, told.get("content-type"))
+                except TransportError as error:
+                    vars(error)["retry_after"] = retry_after(told)
+                    raise
+            return status, told, content
+
+    return Connection
 
 
 @contextmanager
@@ -256,7 +301,7 @@ def _readable(where: str) -> Iterator[None]:
         if isinstance(error, ConfigError):
             raise
         reason = one_line(repr(error))
-        raise RequestRejected(f"{where}: not what OpenSearch or Elasticsearch answers ({reason})") from error
+        raise RequestRejected("not what OpenSearch or Elasticsearch answers", where=where, quote=reason) from error
 
 
 def _reason(answer: Any) -> str:

@@ -15,12 +15,13 @@ from urllib.parse import parse_qsl
 import httpx
 import numpy as np
 import orjson
-import stamina
 
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
-from flarekit.errors import ConfigError, EngineError, EngineUnavailable, RequestRejected, UnknownModel
+from flarekit.errors import ConfigError, RequestRejected, UnknownModel
+from flarekit.refusals import ERROR_BYTES, refusal, unreachable
 from flarekit.retrievers.destinations import permit
-from flarekit.vllm import LOOPBACK, RETRIED
+from flarekit.retries import Retries
+from flarekit.vllm import LOOPBACK
 
 KEY, GIVEN = "FLAREKIT_EMBEDDER_KEY", "FLAREKIT_EMBEDDER"
 """Environment variables: the key of an endpoint that wants one, and the embedder to use for one that a file names."""
@@ -31,6 +32,7 @@ _RUN = 32
 _REQUEST = 128
 """Texts in one request to an endpoint."""
 _PREFIXES = ("query", "passage")
+_HINT = "; is an embedding model served there?"
 
 
 class Embedder(Protocol):
@@ -233,21 +235,15 @@ class EndpointEmbedder:
         except (LookupError, TypeError, ValueError) as error:
             raise _unexpected(f"{self._url}/v1/embeddings", error) from error
         if not np.isfinite(vectors).all():
-            raise RequestRejected(f"{self._url}/v1/embeddings: a vector holds numbers that are not finite")
+            raise RequestRejected("a vector holds numbers that are not finite", where=f"{self._url}/v1/embeddings")
         return vectors
 
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """The answer, after as many tries as it takes."""
-        retries = stamina.retry_context(
-            on=_Passing, attempts=self._attempts, timeout=None, wait_initial=0.2, wait_max=10
-        )
-        try:
-            for attempt in retries:
-                with attempt:
-                    return self._ask_once(method, path, body)
-        except _Passing as error:
-            raise EngineUnavailable(str(error)) from error.__cause__
-        raise AssertionError("stamina either returns or raises")
+        for attempt in Retries(self._attempts - 1).attempts():
+            with attempt:
+                return self._ask_once(method, path, body)
+        raise AssertionError("it either returns or raises")
 
     def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         where = f"{self._url}{path}"
@@ -256,37 +252,19 @@ class EndpointEmbedder:
             response = self._client.request(
                 method, path, content=content, headers={"Content-Type": "application/json"} if content else {}
             )
-        except httpx.TimeoutException as error:
-            raise _Passing(f"{where}: no answer within the time-out ({type(error).__name__})") from error
         except httpx.HTTPError as error:
-            raise _Passing(f"{self._url}: {error or type(error).__name__}; is a server running there?") from error
+            raise unreachable(error, where) from error
         if not response.is_success:
-            raise _refusal(response, where)
+            content = response.content[:ERROR_BYTES]
+            raise refusal(response.status_code, content, response.headers, where, _HINT)
         try:
             return orjson.loads(response.content)
         except orjson.JSONDecodeError as error:
             raise _unexpected(where, error) from error
 
 
-class _Passing(EngineError):
-    """A failure that another try may mend."""
-
-
-def _refusal(response: httpx.Response, where: str) -> EngineError:
-    try:
-        said = str(response.json()["error"]["message"])
-    except (ValueError, LookupError, TypeError):
-        said = response.text
-    message = f"{where}: status {response.status_code} ({(said.strip().splitlines() or ['no message'])[0][:200]})"
-    if response.status_code in RETRIED:
-        return _Passing(message)
-    if response.status_code == 404 and "model" in said:
-        return UnknownModel(message)
-    return RequestRejected(f"{message}; is an embedding model served there?")
-
-
 def _unexpected(where: str, error: Exception) -> RequestRejected:
-    return RequestRejected(f"{where}: an unexpected answer ({error!r}); is an embedding model served there?")
+    return RequestRejected(f"an unexpected answer{_HINT}", where=where, quote=repr(error))
 
 
 def _prepared(texts: Sequence[str], prefixes: Mapping[str, str], query: bool) -> list[str]:

@@ -257,9 +257,9 @@ def _understood(where: str) -> Iterator[None]:
             raise ConfigError(f"{where}: {reason}; load the passages first, or name another collection") from error
         # Where all tries at a request failed on the way, its code is one of gRPC's.
         if isinstance(error.code, grpc.StatusCode) or error.code in (unreachable, errors.ErrorCode.RATE_LIMIT):
-            raise EngineUnavailable(f"{where}: {reason}; is Milvus running there?") from error
-        raise RequestRejected(f"{where}: {reason}") from error
+            raise EngineUnavailable("no answer; is Milvus running there?", where=where, quote=reason) from error
+        raise RequestRejected("Milvus refuses", where=where, quote=reason) from error
     except grpc.RpcError as error:
         reason = one_line(error.details())
         late = error.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE)
-        raise (EngineUnavailable if late else RequestRejected)(f"{where}: {reason}") from error
+        raise (EngineUnavailable if late else RequestRejected)("Milvus fails", where=where, quote=reason) from error

@@ -262,10 +262,10 @@ def _understood(where: str) -> Iterator[None]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn) as error:
         raise ConfigError(f"{where}: {one_line(error)}; load the passages first, or name others") from error
     except psycopg.errors.QueryCanceled as error:
-        raise EngineUnavailable(f"{where}: no answer within the time-out") from error
+        raise EngineUnavailable("no answer within the time-out", where=where) from error
     except psycopg.OperationalError as error:
         # A refused login has no class of its own.
         kind = RequestRejected if "authentication" in str(error) or "password" in str(error) else EngineUnavailable
-        raise kind(f"{where}: {one_line(error)}") from error
+        raise kind("the database does not answer", where=where, quote=one_line(error)) from error
     except psycopg.Error as error:
-        raise RequestRejected(f"{where}: {one_line(error)}") from error
+        raise RequestRejected("the database refuses", where=where, quote=one_line(error)) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.errors import ConfigError, DataError, quoted
 from flarekit.retrieval import Passage
 
 
@@ -43,4 +43,4 @@ def batches(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
 def one_line(message: object) -> str:
     """The first line of what another library says."""
     lines = str(message).strip().splitlines()
-    return lines[0].rstrip(".")[:300] if lines else type(message).__name__
+    return quoted(lines[0].rstrip(".")) if lines else type(message).__name__

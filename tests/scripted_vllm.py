@@ -22,8 +22,10 @@ Complete = Callable[[Body], Iterator[bytes]]
 
 
 class Refusal(Exception):
-    def __init__(self, status: int, message: str = "no", param: str | None = None) -> None:
-        self.status = status
+    def __init__(
+        self, status: int, message: str = "no", param: str | None = None, headers: Mapping[str, str] | None = None
+    ) -> None:
+        self.status, self.headers = status, headers or {}
         self.error = {"error": {"message": message, "type": "BadRequestError", "param": param, "code": status}}
 
 
@@ -183,7 +185,7 @@ class ScriptedVLLM:
                 try:
                     first = next(parts)
                 except Refusal as refusal:
-                    return self._send(refusal.status, refusal.error)
+                    return self._send(refusal.status, refusal.error, refusal.headers)
                 return self._stream(first, parts)
 
             def _stream(self, first: bytes, rest: Iterator[bytes]) -> None:
@@ -198,9 +200,11 @@ class ScriptedVLLM:
                 except (Drop, OSError):  # OSError: the client has left
                     self.close_connection = True
 
-            def _send(self, status: int, page: Any) -> None:
+            def _send(self, status: int, page: Any, headers: Mapping[str, str] | None = None) -> None:
                 content = page.encode() if isinstance(page, str) else json.dumps(page).encode()
                 self.send_response(status)
+                for header in (headers or {}).items():
+                    self.send_header(*header)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 self.wfile.write(content)

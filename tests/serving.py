@@ -29,7 +29,8 @@ def serving(engine: str | list[str], corpus: Path | None = None, **settings: Any
         write_corpus(corpus, CORPUS)
     engines = [engine] if isinstance(engine, str) else engine
     limits = settings.pop("limits", None) or Limits()
-    chosen = Settings(engines, index=corpus, port=0, limits=limits, **settings)
+    settings.setdefault("index", corpus)
+    chosen = Settings(engines, port=0, limits=limits, **settings)
     servers: list[Server] = []
     urls: list[str] = []
     started, failed = threading.Event(), []

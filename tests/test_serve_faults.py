@@ -161,7 +161,7 @@ def test_an_engine_that_never_recovers_ends_in_a_clear_error_event(fault: Any, c
         assert len(failures(chunks)) == 2
         error = chunks[-1]["error"]
         assert error["type"] == "server_error"
-        assert "scripted at http://" in error["message"]
+        assert error["message"] == "the engine failed: the engine's answer broke off"
 
 
 def test_a_failure_before_the_first_text_has_a_status_of_its_own(chosen: dict[str, Any]) -> None:
@@ -172,8 +172,8 @@ def test_a_failure_before_the_first_text_has_a_status_of_its_own(chosen: dict[st
     with ScriptedVLLM(refuse) as engine, serving(engine.url, strongs=[engine.url], **chosen) as url:
         for stream in (True, False):
             response = post(url, stream=stream)
-            assert response.status_code == 502
-            assert "overloaded" in response.json()["error"]["message"]
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "overloaded"
 
 
 def test_another_server_goes_on_where_one_was_killed(chosen: dict[str, Any]) -> None:
@@ -228,11 +228,11 @@ def test_without_the_strong_model_the_answer_goes_on_with_the_weak_one(tmp_path:
         strong.complete = broken
         chunks = streamed(url, model="escalate")
         assert text_of(chunks) == ANSWER
-        assert "out of memory" in failures(chunks)[0][1]
+        assert failures(chunks) == [("strong", "status 500")]
 
         response = post(url, model="kept")
         assert response.status_code == 502, "a strict policy fails with its strong engine"
-        assert "out of memory" in response.json()["error"]["message"]
+        assert response.json()["error"]["message"] == "the engine failed: status 500"
 
 
 class SlowRetriever:
@@ -252,7 +252,7 @@ class BrokenRetriever:
 
 @pytest.mark.parametrize(
     ("retriever", "reason"),
-    [(SlowRetriever(), "no answer within 0.2 s"), (BrokenRetriever(), "ConnectionError: the index has gone away")],
+    [(SlowRetriever(), "no answer within 0.2 s"), (BrokenRetriever(), "ConnectionError")],
     ids=["slow", "broken"],
 )
 def test_without_the_retriever_the_answer_goes_on_as_it_is(
@@ -269,7 +269,8 @@ def test_without_the_retriever_the_answer_goes_on_as_it_is(
         assert text_of(chunks) == ANSWER
         assert failures(chunks) == [("retriever", reason)] * 2
         assert 'flarekit_failures_total{part="retriever"} 2.0' in httpx.get(f"{url}/metrics").text
-        assert post(url, model="kept").status_code >= 500
+        kept = post(url, model="kept")
+        assert (kept.status_code, kept.json()["error"]["message"]) == (502, f"the retriever failed: {reason}")
 
 
 # --- clients that leave ----------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_serve_upstreams import STREAM, Script, Server, breaking, client_of, framed, over, plain, silent, streaming
 
-from flarekit.errors import EngineUnavailable, StreamBroken
+from flarekit.errors import EngineUnavailable, RequestRejected, StreamBroken
 from flarekit.serve.relay import TAIL, Relayed, relay
 from flarekit.serve.upstreams import Status, Upstreams
 from flarekit.tokens import Usage
@@ -93,11 +93,11 @@ async def test_parts_come_as_soon_as_they_are_sent() -> None:
         assert await anext(parts) == said("b")
 
 
-async def test_a_refusal_is_passed_on_as_it_is() -> None:
-    body = b'{"error": {"message": "no such model"}}'
-    relayed, content = await passed(plain(body, 404, headers=JSON))
-    assert (relayed.status, content, relayed.headers["content-type"]) == (404, body, "application/json")
-    assert relayed.headers["content-length"] == str(len(body))
+async def test_a_refusal_is_an_error_that_keeps_what_the_engine_says() -> None:
+    body = b'{"error": {"message": "too hot", "param": "temperature"}}'
+    with pytest.raises(RequestRejected) as refused:
+        await passed(plain(body, 400, headers=JSON))
+    assert (refused.value.status, refused.value.param, refused.value.quote) == (400, "temperature", "too hot")
 
 
 async def test_the_request_arrives_but_for_what_concerns_the_client_alone() -> None:

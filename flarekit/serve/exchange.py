@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from flarekit.errors import quoted
 from flarekit.tokens import Usage
 from flarekit.trace import Committed, Costs, Event, Failed, Role, Trace
 
@@ -38,6 +39,11 @@ class Exchange:
     status: int = 200
     outcome: Outcome = "ok"
     error: str = ""
+    """What went wrong, as the log may know it."""
+    detail: str = ""
+    """All that is known of it: it may quote what the client sent."""
+    passed: str = ""
+    """Why no policy applied (`asked.REASONS`); "" where one did."""
     trace: Trace | None = None
     """What the session did; None for a request that was passed through."""
     usage: Usage | None = None
@@ -79,5 +85,5 @@ class Observer(Protocol):
 
 
 def reason(failed: Failed, text: bool) -> str:
-    """Why it failed; without what a retriever's error may quote of the query, unless `text` may be told."""
-    return failed.error if text or failed.part != "retriever" else failed.error.partition(":")[0]
+    """Why it failed; without what others said, which may quote a question, unless `text` may be told."""
+    return quoted(failed.error if text else failed.told or failed.error.partition(":")[0])

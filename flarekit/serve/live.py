@@ -22,12 +22,15 @@ class Outgoing:
         self.started = False
         self.of_events = False
         """Whether what was started is a stream of events, into which an error can still be written."""
+        self.headers: dict[str, str] = {}
+        """What is said in the headers of this response beside those that it is started with."""
 
     async def start(self, headers: Mapping[str, str], status: int = 200) -> None:
         """Send the status and the headers; once."""
         self.started = True
         self.of_events = headers.get("content-type", "").startswith("text/event-stream")
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+        both = {**headers, **self.headers}
+        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in both.items()]
         await self._send({"type": "http.response.start", "status": status, "headers": raw})
 
     async def send(self, data: bytes) -> None:

@@ -97,7 +97,8 @@ def _fields(exchange: Exchange, text: bool) -> dict[str, Any]:
         "retrievals": costs.retrievals,
         "escalations": costs.escalations,
         "failures": [f"{event.part}: {reason(event, text)}" for event in events if isinstance(event, Failed)],
-        "error": exchange.error or None,
+        "passed_through": exchange.passed or None,
+        "error": ((exchange.detail if text else "") or exchange.error) or None,
     }
 
 

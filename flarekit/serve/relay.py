@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
 import httpx
 import orjson
-import stamina
 
-from flarekit.errors import EngineError, EngineUnavailable, StreamBroken
-from flarekit.serve.upstreams import EJECTING
+from flarekit.errors import EngineError, StreamBroken
+from flarekit.refusals import read_refusal, unreachable
+from flarekit.retries import Retries
 from flarekit.tokens import Usage
 
 TAIL = 8192
@@ -43,20 +43,24 @@ async def relay(
     headers: Mapping[str, str] | None = None,
     *,
     attempts: int = 3,
+    longest: float = 10.0,
 ) -> Relayed:
     """Pass a request on; returns when the engine has sent the headers of its answer.
 
     `client` is addressed to an engine, best over `Upstreams`: another attempt then reaches another server. `headers`
-    are those of the client's request. Raises `EngineUnavailable` where no attempt got an answer other than 502, 503 or
-    504; every other answer is passed on, whatever its status. Cancelling it stops the engine.
+    are those of the client's request. The engine gets the request `attempts` times at most, whatever goes wrong, and is
+    waited for `longest` seconds where it asks for that. Raises the `EngineError` of what is no success (`refusals`), so
+    `EngineUnavailable` where no attempt got an answer. Cancelling it stops the engine.
     """
     passed = _end_to_end(httpx.Headers(headers, encoding=LATIN), OURS_TO_ENGINE)
     sent = httpx.Headers({**passed, "accept-encoding": "identity"}, encoding=LATIN)
 
-    async def send() -> httpx.Response:
-        return await _send(client, client.build_request(method, path, content=body, headers=sent), attempts)
+    retries = Retries(attempts - 1, longest=longest)
 
-    return Relayed(await send(), send, attempts - 1)
+    async def send() -> httpx.Response:
+        return await _send(client, client.build_request(method, path, content=body, headers=sent), retries)
+
+    return Relayed(await send(), send, retries)
 
 
 class Relayed:
@@ -66,8 +70,10 @@ class Relayed:
     that says so. Of any other body that breaks, `StreamBroken` is raised, so that the connection is broken off.
     """
 
-    def __init__(self, response: httpx.Response, send: Callable[[], Awaitable[httpx.Response]], renewals: int) -> None:
-        """An answer with `response`'s headers; `send` asks for it again, `renewals` times at most."""
+    def __init__(
+        self, response: httpx.Response, send: Callable[[], Awaitable[httpx.Response]], retries: Retries
+    ) -> None:
+        """An answer with `response`'s headers; `send` asks for it again, where `retries` allows it."""
         self.status = response.status_code
         self.headers = _end_to_end(httpx.Headers(response.headers.raw, encoding=LATIN), OURS_TO_CLIENT)
         """What to send on, by lower-case names; the bytes are encoded as `content-encoding` says, if it is there."""
@@ -79,7 +85,7 @@ class Relayed:
         """What broke, if something did."""
         self._response = response
         self._send = send
-        self._renewals = renewals
+        self._retries = retries
         self._tail = bytearray()
 
     @property
@@ -109,7 +115,7 @@ class Relayed:
                     if self._response.is_closed:  # by `aclose`, from another task
                         return
                     if not await self._renewed():
-                        self.error = f"the engine's answer broke off ({error or type(error).__name__})"
+                        self.error = f"the engine's answer broke off ({type(error).__name__})"
                         if not self.streamed:
                             raise StreamBroken(self.error) from error
                         yield self._farewell()
@@ -128,13 +134,12 @@ class Relayed:
 
     async def _renewed(self) -> bool:
         """Whether the same answer begins again: only headers were sent on, and the new ones say the same."""
-        if self.first is not None or not self.streamed or not self._renewals:
+        if self.first is not None or not self.streamed or not self._retries.take():
             return False
-        self._renewals -= 1
         await self._response.aclose()
         try:
             self._response = await self._send()
-        except EngineUnavailable:
+        except EngineError:
             return False
         return self._response.status_code == self.status and _is_stream(self._response)
 
@@ -145,35 +150,19 @@ class Relayed:
         return begun + b"data: " + orjson.dumps({"error": error}) + b"\n\ndata: [DONE]\n\n"
 
 
-async def _send(client: httpx.AsyncClient, request: httpx.Request, attempts: int) -> httpx.Response:
+async def _send(client: httpx.AsyncClient, request: httpx.Request, retries: Retries) -> httpx.Response:
     """An answer whose body is unread, after as many attempts as it takes."""
-    try:
-        # The waits are short, because another server may be there at once.
-        async for attempt in stamina.retry_context(
-            on=_Passing, attempts=attempts, timeout=None, wait_initial=0.05, wait_jitter=0.05
-        ):
-            with attempt:
-                return await _send_once(client, request)
-    except _Passing as error:
-        raise EngineUnavailable(str(error)) from error.__cause__
-    raise AssertionError("stamina either returns or raises")
-
-
-async def _send_once(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    try:
-        response = await client.send(request, stream=True)
-    except httpx.TimeoutException as error:
-        raise _Passing(f"{request.url}: no answer within the time-out ({type(error).__name__})") from error
-    except httpx.TransportError as error:
-        raise _Passing(f"{request.url}: {error or type(error).__name__}; is a server running there?") from error
-    if response.status_code in EJECTING:
-        await response.aclose()
-        raise _Passing(f"{request.url}: status {response.status_code}")
-    return response
-
-
-class _Passing(EngineError):
-    """A failure that another attempt may mend."""
+    # The waits are short, because another server may be there at once.
+    async for attempt in retries.attempts(first_wait=0.05):
+        with attempt:
+            try:
+                response = await client.send(request, stream=True)
+            except httpx.TransportError as error:
+                raise unreachable(error, str(request.url)) from error
+            if not response.is_success:
+                raise await read_refusal(response, str(request.url))
+            return response
+    raise AssertionError("it either returns or raises")
 
 
 def _is_stream(response: httpx.Response) -> bool:

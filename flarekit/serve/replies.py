@@ -142,7 +142,7 @@ def event_view(event: Event, models: Mapping[Role, str]) -> dict[str, Any]:
         case HandedOver():
             seen = {"source": event.source, "target": event.target, "model": models.get(event.target, "")}
         case Failed():
-            seen = {"part": event.part, "error": event.error}
+            seen = {"part": event.part, "error": event.told}
         case Probe():
             seen = {"signal": event.signal, "value": event.value, "seconds": event.seconds}
         case Chosen():

@@ -7,6 +7,7 @@ protocol: a status while nothing was sent, an event of the stream afterwards.
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -18,11 +19,13 @@ import structlog
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from flarekit.errors import EngineError, PromptTooLong, RequestRejected, UnknownModel
+from flarekit.errors import EngineError, quoted, summary
 from flarekit.policies import Budget, with_settings
+from flarekit.retries import Retries
 from flarekit.retrieval import Retriever
 from flarekit.serve.asked import Asked, NotUnderstood, passed_through, read_body, understand
 from flarekit.serve.exchange import Exchange, Observer
+from flarekit.serve.failures import Failure, Lookups, failure_of
 from flarekit.serve.gates import error_body, refusal
 from flarekit.serve.live import Live, Outgoing
 from flarekit.serve.relay import relay
@@ -53,8 +56,10 @@ class Limits:
     """Seconds that a look-up may take."""
     tokens: int = 4096
     """The longest answer, where the request does not ask for a shorter one."""
-    resumes: int = 2
-    """How many broken streams of one answer are asked for again."""
+    retries: int = 2
+    """How often an engine may be asked again for one request, whatever goes wrong with it."""
+    hint: float = 10.0
+    """Seconds that an engine is waited for where it asks for that; where it asks for more, the client is told."""
 
     def budget(self, asked: Asked) -> Budget:
         """A session's budget: discarded drafts may take as much as in the comparisons, three times the answer."""
@@ -76,8 +81,9 @@ class Service:
         observers: Sequence[Observer] = (),
     ) -> None:
         self.offer = offer
-        self._weak, self._strong, self._retriever = weak, strong, retriever
         self._limits = limits or Limits()
+        self._weak, self._strong = weak, strong
+        self._retriever = Lookups(retriever, self._limits.retrieval) if retriever else None
         self._observers = observers
         self._models: dict[Role, str] = {"weak": weak.model}
         if strong:
@@ -110,11 +116,11 @@ class Service:
             async with asyncio.timeout(self._limits.seconds):
                 await self._answer(exchange, headers, content, chat, out)
             exchange.outcome = "failed" if exchange.error else "ok"
-        except (EngineError, NotUnderstood, TimeoutError) as error:
-            await _refuse(exchange, out, *_status(error, self._limits.seconds))
-        except Exception as error:  # a retriever, a router or an oversight of ours must not end the connection silently
-            structlog.get_logger("flarekit").exception("unexpected", request=exchange.id)
-            await _refuse(exchange, out, 500, " ".join(f"{type(error).__name__}: {error}".split()), None)
+        except Exception as error:  # a router or an oversight of ours must not end the connection silently
+            if not isinstance(error, EngineError | NotUnderstood | TimeoutError):
+                _log_unexpected(exchange, error)
+            exchange.error, exchange.detail = quoted(summary(error)), quoted(error)
+            await _refuse(exchange, out, failure_of(error, self._limits.seconds))
         finally:
             self._tell(lambda observer: observer.end(exchange))
 
@@ -125,12 +131,15 @@ class Service:
         served = self.offer.find(body["model"])
         if served is None:
             offered = ", ".join(self.offer.policies)
-            raise UnknownModel(f"no model is called {body['model']!r}; there are {offered}")
+            unknown = f"no model is called {quoted(body['model'])!r}; there are {offered}"
+            raise NotUnderstood(unknown, "model", status=404, code="model_not_found")
         exchange.policy, exchange.streamed = served.name, bool(body.get("stream"))
-        if served.policy is None or passed_through(body, chat):
+        exchange.passed = "model" if served.policy is None else passed_through(body, chat) or ""
+        out.headers["x-flarekit-policy"] = f"none ({exchange.passed})" if exchange.passed else _header(served.name)
+        if exchange.passed:
             engine = self._strong if served.role == "strong" and self._strong else self._weak
             exchange.models = {served.role: engine.model}
-            await _pass_through(engine, exchange, headers, orjson.dumps({**body, "model": engine.model}), out)
+            await self._pass_through(engine, exchange, headers, orjson.dumps({**body, "model": engine.model}), out)
             return
         asked = understand(body, chat)
         exchange.question = asked.form.question
@@ -140,17 +149,43 @@ class Service:
 
     def _session(self, exchange: Exchange, served: Served, asked: Asked) -> Session:
         assert served.policy is not None  # noqa: S101 - the caller looked
+        retries = self._retries()
         return Session(
             with_settings(served.policy, asked.form, self._limits.budget(asked)),
             exchange.question,
-            weak=self._weak.sampling(asked.sampling),
-            strong=self._strong.sampling(asked.sampling) if self._strong else None,
+            weak=self._weak.sampling(asked.sampling).counting(retries),
+            strong=self._strong.sampling(asked.sampling).counting(self._retries()) if self._strong else None,
             retriever=self._retriever,
             id=exchange.id,
             strict=served.strict,
-            resumes=self._limits.resumes,
-            patience=self._limits.retrieval,
+            resumes=retries,
         )
+
+    def _retries(self) -> Retries:
+        """For one engine and one request."""
+        return Retries(self._limits.retries, longest=self._limits.hint)
+
+    async def _pass_through(
+        self, engine: VLLMEngine, exchange: Exchange, headers: Mapping[str, str], content: bytes, out: Outgoing
+    ) -> None:
+        """The engine's own answer, byte by byte."""
+        # It was understood as JSON, whatever its client called it; vLLM insists on the name.
+        sent = {**headers, "content-type": "application/json"}
+        attempts, longest = self._limits.retries + 1, self._limits.hint
+        answer = await relay(
+            engine.client, "POST", exchange.endpoint, content, sent, attempts=attempts, longest=longest
+        )
+        try:
+            exchange.status = answer.status
+            await out.start(answer.headers, answer.status)
+            async with aclosing(answer.__aiter__()) as parts:
+                async for part in parts:
+                    if exchange.first is None:
+                        exchange.first = exchange.seconds
+                    await out.send(part)
+        finally:
+            await answer.aclose()
+            exchange.usage, exchange.error = answer.usage, answer.error
 
     async def _run(self, exchange: Exchange, session: Session, asked: Asked, reply: Reply, out: Outgoing) -> None:
         exchange.trace = session.trace
@@ -200,59 +235,34 @@ class Service:
             what(observer)
 
 
-async def _pass_through(
-    engine: VLLMEngine, exchange: Exchange, headers: Mapping[str, str], content: bytes, out: Outgoing
-) -> None:
-    """The engine's own answer, byte by byte."""
-    # It was understood as JSON, whatever its client called it; vLLM insists on the name.
-    sent = {**headers, "content-type": "application/json"}
-    answer = await relay(engine.client, "POST", exchange.endpoint, content, sent)
-    try:
-        exchange.status = answer.status
-        await out.start(answer.headers, answer.status)
-        async with aclosing(answer.__aiter__()) as parts:
-            async for part in parts:
-                if exchange.first is None:
-                    exchange.first = exchange.seconds
-                await out.send(part)
-    finally:
-        await answer.aclose()
-        exchange.usage, exchange.error = answer.usage, answer.error
-
-
 async def _open(out: Outgoing, reply: Reply) -> None:
     await out.start(STREAM_HEADERS)
     if opening := reply.opening():
         await out.send(opening)
 
 
-async def _refuse(exchange: Exchange, out: Outgoing, status: int, message: str, param: str | None) -> None:
+def _header(name: str) -> str:
+    """A policy's name as a header can carry it."""
+    return quoted(name).encode("ascii", "backslashreplace").decode()
+
+
+def _log_unexpected(exchange: Exchange, error: Exception) -> None:
+    """Where it happened, but not its message: that may quote what the client sent."""
+    places = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    structlog.get_logger("flarekit").error(
+        "unexpected", request=exchange.id, error=type(error).__name__, places=places[-20:]
+    )
+
+
+async def _refuse(exchange: Exchange, out: Outgoing, failure: Failure) -> None:
     """Tell the client what went wrong: by the status, or in the stream where that was sent already."""
-    exchange.status, exchange.error = status, message
-    exchange.outcome = "refused" if status < 500 else "failed"
-    error = orjson.dumps(error_body(status, message, param, "model_not_found" if status == 404 else None))
+    exchange.status = failure.status
+    exchange.outcome = "refused" if failure.status < 500 and failure.status != 429 else "failed"
+    error = orjson.dumps(error_body(failure.status, failure.message, failure.param, failure.code))
     if out.of_events:
         await out.send(b"data: " + error + b"\n\n" + DONE)  # nothing that was sent is taken back
     elif not out.started:
-        await out.whole(error, status)
+        out.headers |= failure.headers
+        await out.whole(error, failure.status)
     else:
-        raise ConnectionError(message)  # breaks the connection off: half an answer must not look whole
-
-
-def _status(error: Exception, seconds: float) -> tuple[int, str, str | None]:
-    """The HTTP status, the message and the field at fault."""
-    match error:
-        case NotUnderstood():
-            return 400, str(error), error.param
-        case UnknownModel():
-            return 404, str(error), "model"
-        case PromptTooLong():
-            return 400, str(error), "messages"
-        case RequestRejected():
-            return 400, str(error), None
-        case TimeoutError():
-            return 504, f"the answer took longer than {seconds:g} s", None
-        case EngineError():
-            return 502, str(error), None
-        case _:
-            return 500, str(error), None
+        raise ConnectionError(failure.message)  # breaks the connection off: half an answer must not look whole

@@ -1,0 +1,78 @@
+"""What a server's failures are to us: the one place where an HTTP status or a broken connection becomes an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import orjson
+
+from flarekit.errors import (
+    EngineError,
+    EngineUnavailable,
+    MissingCapability,
+    PromptTooLong,
+    RequestRejected,
+    UnknownModel,
+)
+from flarekit.retries import retry_after
+
+RETRIED = frozenset({429, 500, 502, 503, 504})
+"""Statuses that a second try may mend."""
+ERROR_BYTES = 1 << 16
+"""How much of an answer that is a refusal is read."""
+
+
+def refusal(status: int, content: bytes, headers: Mapping[str, str], where: str, hint: str = "") -> EngineError:
+    """The error for a status that is no success, from vLLM's `{"error": {...}}` where there is one.
+
+    `where` is the address that answered; `hint` is what to do about a request that was refused.
+    """
+    said, param = _said(content)
+    told: dict[str, Any] = {"where": where, "quote": said, "status": status, "param": param}
+    message = f"status {status}"
+    if status in RETRIED:
+        return EngineUnavailable(message, **told, retry_after=retry_after(headers))
+    if status == 404 and "model" in said:
+        return UnknownModel(f"{message}; the model is not served", **told)
+    if status == 400 and param == "input_tokens":
+        return PromptTooLong("the prompt does not fit into the model's context", **told)
+    if status == 400 and param == "logprobs":
+        return MissingCapability("log-probabilities are not sent as asked", **told)
+    return RequestRejected(message + hint, **told)
+
+
+def unreachable(error: httpx.HTTPError, where: str) -> EngineUnavailable:
+    """The error for a request that got no answer."""
+    if isinstance(error, httpx.TimeoutException):
+        return EngineUnavailable(f"no answer within the time-out ({type(error).__name__})", where=where)
+    kind = type(error).__name__
+    return EngineUnavailable(f"{kind}; is a server running there?", where=where, quote=str(error))
+
+
+async def read_refusal(response: httpx.Response, where: str, hint: str = "") -> EngineError:
+    """The error for a response that is no success and whose body is unread; it is closed."""
+    content = bytearray()
+    try:
+        async for part in response.aiter_bytes():
+            content += part
+            if len(content) > ERROR_BYTES:
+                break
+    except httpx.HTTPError:
+        pass  # the status says enough
+    finally:
+        await response.aclose()
+    return refusal(response.status_code, bytes(content[:ERROR_BYTES]), response.headers, where, hint)
+
+
+def _said(content: bytes) -> tuple[str, str | None]:
+    """What the server says of it, and the field that it objects to."""
+    try:
+        error = orjson.loads(content)
+        error = error.get("error", error)
+        message, param = str(error["message"]), error.get("param")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        message, param = content.decode(errors="replace"), None
+    lines = message.strip().splitlines() or ["no message"]
+    return lines[0], param if isinstance(param, str) else None
