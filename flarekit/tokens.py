@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from heapq import nlargest
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 IMPOSSIBLE = -9999.0
 """ln p of what cannot happen: JSON has no -inf, and vLLM writes this in its place."""
@@ -31,6 +33,39 @@ class Token(NamedTuple):
     The keys tell the tokens apart: "token_id:7042" as the engine sends them, or the text of a token that no other one
     here has (`flarekit.vocabulary`), as in records.
     """
+
+
+class Shown(Token):
+    """A token with more alternatives than signals read, for a client that has asked for them."""
+
+    alternatives: Mapping[str, float]
+    """ln p of all that the engine sent; `top` has the most likely of them."""
+
+    def _replace(self, /, **changes: Any) -> Shown:
+        other = super()._replace(**changes)
+        other.alternatives = self.alternatives
+        return other
+
+
+def narrowed(token: Token, most: int) -> Token:
+    """`token` with its `most` likeliest alternatives, and itself, as `top`: what signals read depends on no client."""
+    if len(token.top) <= most:
+        return token
+    least = nlargest(most, token.top.values())[-1]
+    top = {text: logprob for text, logprob in token.top.items() if logprob >= least or logprob == token.logprob}
+    shown = Shown(token.text, token.id, token.logprob, top)
+    shown.alternatives = token.top
+    return shown
+
+
+def alternatives(token: Token, most: int) -> dict[str, float]:
+    """The `most` likeliest alternatives at the token's place that are known, likeliest first."""
+    return dict(nlargest(most, known(token).items(), key=itemgetter(1)))
+
+
+def known(token: Token) -> Mapping[str, float]:
+    """ln p of all alternatives at the token's place that are known."""
+    return token.alternatives if isinstance(token, Shown) else token.top
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,14 @@ from flarekit.prefix import PrefixCache
 from flarekit.refusals import read_refusal, unreachable
 from flarekit.retries import Retries
 from flarekit.stops import StopFinder, held_back
-from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob
+from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob, narrowed
 from flarekit.vllm_stream import VLLMStream
 from flarekit.vocabulary import BY_ID, Vocabulary
 
 MOST_LOGPROBS = 20
 """The most log-probabilities a token that a vLLM server sends unless it was started with a `--max-logprobs`."""
+TOP = 10
+"""The alternatives to each token that signals read."""
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -81,6 +83,7 @@ class VLLMEngine:
         """Where the server has the model from; two servers may call two models by one name."""
         self._attempts = attempts
         self._retries: Retries | None = None
+        self._shown = 0
         self._extra: dict[str, Any] = {} if priority is None else {"priority": priority}
         self._sampling: dict[str, Any] = {}
         self._prefixes: PrefixCache | None = None
@@ -129,6 +132,12 @@ class VLLMEngine:
         """The same engine whose streams are asked for with these fields of the completions API as well."""
         other = copy.copy(self)
         other._sampling = {**self._sampling, **options}
+        return other
+
+    def showing(self, alternatives: int) -> VLLMEngine:
+        """The same engine whose streams tell at least so many alternatives to each token (`tokens.alternatives`)."""
+        other = copy.copy(self)
+        other._shown = alternatives
         return other
 
     def counting(self, retries: Retries) -> VLLMEngine:
@@ -184,7 +193,7 @@ class VLLMEngine:
         *,
         max_tokens: int,
         stop: Sequence[str] = (),
-        top_logprobs: int = 10,
+        top_logprobs: int = TOP,
         temperature: float = 0.0,
         seed: int | None = None,
         min_tokens: int | None = None,
@@ -206,7 +215,7 @@ class VLLMEngine:
             "stop": [] if held_back(stop) else list(stop),
             "stream": True,
             "stream_options": {"include_usage": True},
-            "logprobs": top_logprobs,
+            "logprobs": max(top_logprobs, self._shown),
             "return_token_ids": True,
             "return_tokens_as_token_ids": True,
             **({} if seed is None else {"seed": seed}),
@@ -217,7 +226,11 @@ class VLLMEngine:
             included = bool(self._sampling.get("include_stop_str_in_output"))
             finder = StopFinder(stop, included=included, least=least if isinstance(least, int) else 0)
         response = await self._send("POST", "/v1/completions", body, stream=True)
-        stream = VLLMStream(response, prompt, self._prefixes, f"{self.model} at {self.url}", self._vocabulary, finder)
+        kind = _Narrowed if self._shown > top_logprobs else VLLMStream
+        where = f"{self.model} at {self.url}"
+        stream = kind(response, prompt, self._prefixes, where, self._vocabulary, finder)
+        if isinstance(stream, _Narrowed):
+            stream.most = top_logprobs
         try:
             yield stream
         finally:
@@ -338,6 +351,16 @@ class VLLMEngine:
                 error, self.url if isinstance(error, httpx.TransportError) else f"{self.url}{path}"
             ) from error
         return response
+
+
+class _Narrowed(VLLMStream):
+    """A stream that was asked for more alternatives than signals are to read."""
+
+    most = TOP
+
+    async def __aiter__(self) -> AsyncIterator[Token]:
+        async for token in super().__aiter__():
+            yield narrowed(token, self.most)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from flarekit.errors import EngineError
-from flarekit.tokens import Token
+from flarekit.tokens import Shown, Token, known
 from flarekit.trace import Trace
 
 BY_ID = "token_id:"
@@ -41,9 +41,9 @@ class Vocabulary:
 
     async def spell(self, tokens: Sequence[Token]) -> list[Token]:
         """`tokens` with their candidates by text, where a text is whole and no other candidate's."""
-        ids = {int(key.removeprefix(BY_ID)) for token in tokens for key in token.top if key.startswith(BY_ID)}
+        ids = {int(key.removeprefix(BY_ID)) for token in tokens for key in known(token) if key.startswith(BY_ID)}
         texts = dict(zip((f"{BY_ID}{id_}" for id_ in ids), await self.texts(ids), strict=True)) if ids else {}
-        return [token._replace(top=_spelled(token.top, texts)) for token in tokens] if ids else list(tokens)
+        return [_respelled(token, texts) for token in tokens] if ids else list(tokens)
 
     async def _ask(self, ids: Sequence[int]) -> Sequence[str]:
         """All texts in one request: the ids with a mark after each, whose text takes the answer apart."""
@@ -77,6 +77,13 @@ async def readable(tokens: Sequence[Token], speller: Speller | None) -> list[Tok
         return await speller.spell(tokens) if speller else list(tokens)
     except EngineError:
         return list(tokens)
+
+
+def _respelled(token: Token, texts: Mapping[str, str]) -> Token:
+    spelled = token._replace(top=_spelled(token.top, texts))
+    if isinstance(spelled, Shown):
+        spelled.alternatives = _spelled(spelled.alternatives, texts)
+    return spelled
 
 
 def _spelled(top: Mapping[str, float], texts: Mapping[str, str]) -> dict[str, float]:

@@ -19,8 +19,8 @@ import orjson
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, RequestRejected, UnknownModel
 from flarekit.refusals import ERROR_BYTES, refusal, unreachable
-from flarekit.retrievers.destinations import permit
 from flarekit.retries import Retries
+from flarekit.retrievers.destinations import permit
 from flarekit.vllm import LOOPBACK
 
 KEY, GIVEN = "FLAREKIT_EMBEDDER_KEY", "FLAREKIT_EMBEDDER"

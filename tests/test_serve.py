@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import socket
 import subprocess
@@ -21,7 +22,8 @@ import httpx
 import openai
 import pytest
 from conftest import TestServer
-from scripted_vllm import ScriptedVLLM, prompt_of, saying
+from scripted_vllm import Body, ScriptedVLLM, events, prompt_of, saying, usage
+from scripted_vllm import chunk as sent_chunk
 from serving import serving
 
 ASKED: list[Any] = [{"role": "user", "content": "Where was Emma Reus born?"}]
@@ -43,7 +45,9 @@ def engine() -> Iterator[ScriptedVLLM]:
 
 @pytest.fixture
 def url(engine: ScriptedVLLM, tmp_path: Path) -> Iterator[str]:
-    with serving(engine.url, tmp_path / "corpus.jsonl", policy="flare", strongs=[engine.url]) as address:
+    path = tmp_path / "policies.yaml"
+    path.write_text("{default: flare, policies: {watched: 'escalate:read=sentence,threshold=1'}}")
+    with serving(engine.url, tmp_path / "corpus.jsonl", policy=str(path), strongs=[engine.url]) as address:
         yield address
 
 
@@ -81,7 +85,7 @@ def test_the_engines_own_name_stands_for_the_default_policy(url: str, engine: Sc
 
 def test_a_policy_is_chosen_by_the_models_name(url: str) -> None:
     names = [card.id for card in client(url).models.list()]
-    assert names == ["weak", "strong", "escalate", "flare", "scripted"]
+    assert names == ["weak", "strong", "escalate", "flare", "watched", "scripted"]
     assert client(url).models.retrieve("flare").id == "flare"
 
 
@@ -126,6 +130,31 @@ def test_log_probabilities_are_told_to_who_asks(url: str) -> None:
     assert "".join(one.token for one in content) == ANSWER
     assert all(len(one.top_logprobs) == 1 for one in content)
     assert content[ANSWER.index("G")].logprob < -1
+
+
+@pytest.mark.parametrize("wanted", [1, 3, 10, 11, 19, 20, 20.0])
+@pytest.mark.parametrize("chat", [True, False])
+def test_as_many_alternatives_are_told_as_are_asked_for(
+    url: str, engine: ScriptedVLLM, wanted: float, chat: bool
+) -> None:
+    def complete(body: Body) -> Iterator[bytes]:
+        """Twice as many as fit into one answer's ten, the token that was sampled the last of them."""
+        said = sent_chunk("a", [97], p=0.001, finish="stop")
+        [told] = said["choices"][0]["logprobs"]["top_logprobs"]
+        told.clear()
+        told |= {"a": math.log(0.001)} | {chr(98 + n): math.log(0.3 / (n + 1)) for n in range(body["logprobs"])}
+        yield events(said, usage(3, 1))
+
+    engine.complete = complete
+    if chat:
+        answer = asked(url, model="watched", logprobs=True, top_logprobs=wanted).json()
+        [place] = answer["choices"][0]["logprobs"]["content"]
+        told = [one["token"] for one in place["top_logprobs"]]
+    else:
+        sent = {"model": "watched", "prompt": "x", "logprobs": wanted}
+        answer = httpx.post(f"{url}/v1/completions", json=sent, timeout=30).json()
+        told = list(answer["choices"][0]["logprobs"]["top_logprobs"][0])
+    assert told == [chr(98 + n) for n in range(int(wanted))]
 
 
 def test_parameters_that_are_not_known_here_reach_the_engine(url: str, engine: ScriptedVLLM) -> None:

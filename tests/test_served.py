@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import socket
 from pathlib import Path
 
@@ -146,3 +148,90 @@ def test_whatever_a_request_holds_it_is_understood_refused_or_passed_through(
 def test_no_body_is_more_than_not_understood(content: bytes) -> None:
     with contextlib.suppress(NotUnderstood):
         assert isinstance(read_body(content)["model"], str)
+
+
+# --- what vLLM takes --------------------------------------------------------------------------------------------------
+
+_ASKED: dict[str, object] = {"model": "m", "messages": [{"role": "user", "content": "?"}], "prompt": "?"}
+_VALUES: list[object] = [
+    None,
+    0,
+    1,
+    2,
+    20,
+    21,
+    50.0,
+    50.5,
+    -1,
+    1e3,
+    float(2**40),
+    "",
+    "\n",
+    [],
+    ["a"],
+    ["a", "b"],
+    [""],
+]
+_VALUES += [True, False, "true", "no", {}, [1]]
+_CARRIED = ("max_tokens", "max_completion_tokens", "logprobs", "top_logprobs", "stop", "stream", "stream_options")
+
+
+def _taken(body: dict[str, object], chat: bool) -> bool:
+    try:
+        understand(body, chat)
+    except NotUnderstood:
+        return False
+    return True
+
+
+@pytest.mark.vllm  # importing it takes longer than all other tests here
+@pytest.mark.parametrize("chat", [True, False])
+def test_no_value_of_a_field_is_refused_that_vllm_takes(chat: bool) -> None:
+    """Against vLLM's own models of requests."""
+    name = "chat_completion" if chat else "completion"
+    protocol = pytest.importorskip(f"vllm.entrypoints.openai.{name}.protocol", reason="vLLM is not installed")
+    kind = protocol.ChatCompletionRequest if chat else protocol.CompletionRequest
+    for field, value in itertools.product(_CARRIED, _VALUES):
+        body = {**_ASKED, "logprobs": True if chat else 1, "stream": True, field: value}
+        try:
+            kind.model_validate(body)
+        except Exception:  # its errors are of no common kind
+            continue
+        # Lengths and numbers of alternatives that vLLM refuses later, or numbers that are written as flags.
+        number = isinstance(value, int | float)
+        out_of_range = number and (not 1 <= value <= 20 if field.endswith("logprobs") else value < 1)
+        a_flag = isinstance(value, bool) and (field.startswith("max") or field.endswith("logprobs"))
+        empty_stop = field == "stop" and value in ("", [""])
+        assert out_of_range or a_flag or empty_stop or _taken(body, chat), (field, value)
+
+
+@pytest.mark.parametrize("value", [None, 50, 50.0])
+def test_whole_numbers_may_be_written_as_fractions(value: float | None) -> None:
+    assert understand({**_ASKED, "max_tokens": value}, chat=True).max_tokens == (value and 50)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "utf-32-be"])
+def test_a_body_may_be_in_any_encoding_of_unicode(encoding: str) -> None:
+    written = json.dumps({"model": "Zoë"}, ensure_ascii=False)
+    assert read_body(written.encode(encoding)) == {"model": "Zoë"}
+
+
+@pytest.mark.parametrize("depth", [100, 300, 900, 2000, 100_000])
+def test_a_body_that_is_nested_without_end_is_refused(depth: int) -> None:
+    content = b'{"model": "m", "x": ' + b"[" * depth + b"]" * depth + b"}"
+    if depth > 200:
+        with pytest.raises(NotUnderstood):
+            read_body(content)
+    else:
+        assert read_body(content)["model"] == "m"
+
+
+@pytest.mark.parametrize("field", ["max_tokens", "stop", "stream", "flarekit", "logprobs", "top_logprobs"])
+@pytest.mark.parametrize("value", ["x" * 10**6, ["x" * 10**6, 1], {"events": "y" * 10**6}, -(10**30)], ids=type)
+def test_what_a_request_holds_is_quoted_at_most_in_part(field: str, value: object) -> None:
+    said = ""
+    try:
+        understand({**_ASKED, "logprobs": True, field: value}, chat=True)
+    except NotUnderstood as error:
+        said = str(error)
+    assert len(said) < 400

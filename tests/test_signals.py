@@ -28,7 +28,7 @@ from flarekit.signals import (
     find_signal,
     margin,
 )
-from flarekit.tokens import Token
+from flarekit.tokens import Token, alternatives, narrowed
 from flarekit.triggers import Trigger
 
 TOKENS = st.builds(
@@ -198,3 +198,16 @@ def test_an_unknown_signal_or_span_is_refused(name: str, span: Span) -> None:
 
 def test_every_signal_states_its_source() -> None:
     assert all(isinstance(signal, Signal) and signal.source and signal.needs for signal in SIGNALS.values())
+
+
+@given(st.lists(st.floats(-30, 0), min_size=1, max_size=20), st.integers(1, 12), st.integers(0, 19))
+def test_what_a_client_wants_to_see_changes_no_signal(values: list[float], most: int, place: int) -> None:
+    """A token that was asked for more alternatives is, for signals, the one that was asked for `most`."""
+    ranked = sorted(values, reverse=True)
+    sampled = ranked[place % len(ranked)]
+    top = {str(number): value for number, value in enumerate(ranked)}
+    seen = narrowed(Token("x", 1, sampled, top), most)
+    kept = [value for value in ranked if value in (*ranked[:most], sampled)]
+    assert list(seen.top.values()) == kept
+    assert seen[:3] == ("x", 1, sampled)
+    assert list(alternatives(seen, 20).values()) == ranked

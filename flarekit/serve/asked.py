@@ -146,7 +146,7 @@ def _is_unset(value: Any) -> bool:
 
 def understand(body: Body, chat: bool) -> Asked:
     """The request that a session is to serve; `NotUnderstood` for a field outside its range."""
-    most = _number(body, "max_completion_tokens") or _number(body, "max_tokens")
+    most = (_number(body, "max_completion_tokens") if chat else None) or _number(body, "max_tokens")
     least, included = _number(body, "min_tokens", 0) or 0, _flag(body, "include_stop_str_in_output")
     form: Conversation | Continuation
     if chat:

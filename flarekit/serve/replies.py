@@ -10,12 +10,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from flarekit.tokens import Token
+from flarekit.tokens import Token, alternatives
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Role, Segment, Trace
 from flarekit.vocabulary import BY_ID
 
@@ -110,12 +109,12 @@ class Reply:
         return {
             "tokens": [one.text for one in tokens],
             "token_logprobs": [one.logprob for one in tokens],
-            "top_logprobs": [dict(islice(one.top.items(), self.logprobs)) for one in tokens],
+            "top_logprobs": [alternatives(one, self.logprobs) for one in tokens],
             "text_offset": offsets,
         }
 
     def _top(self, token: Token) -> list[dict[str, Any]]:
-        return [_told(text, logprob) for text, logprob in islice(token.top.items(), self.logprobs)]
+        return [_told(text, logprob) for text, logprob in alternatives(token, self.logprobs or 0).items()]
 
 
 def event_view(event: Event, models: Mapping[Role, str]) -> dict[str, Any]:

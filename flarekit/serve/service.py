@@ -153,8 +153,8 @@ class Service:
         return Session(
             with_settings(served.policy, asked.form, self._limits.budget(asked)),
             exchange.question,
-            weak=self._weak.sampling(asked.sampling).counting(retries),
-            strong=self._strong.sampling(asked.sampling).counting(self._retries()) if self._strong else None,
+            weak=_engine(self._weak, asked, retries),
+            strong=_engine(self._strong, asked, self._retries()) if self._strong else None,
             retriever=self._retriever,
             id=exchange.id,
             strict=served.strict,
@@ -239,6 +239,11 @@ async def _open(out: Outgoing, reply: Reply) -> None:
     await out.start(STREAM_HEADERS)
     if opening := reply.opening():
         await out.send(opening)
+
+
+def _engine(engine: VLLMEngine, asked: Asked, retries: Retries) -> VLLMEngine:
+    """`engine` as one request has it."""
+    return engine.sampling(asked.sampling).showing(asked.logprobs or 0).counting(retries)
 
 
 def _header(name: str) -> str:
