@@ -86,7 +86,8 @@ def request(url: str, body: Mapping[str, Any]) -> tuple[str, int, bytes]:
     """The host, the port, and the bytes to send there."""
     parsed = httpx.URL(url)
     content = orjson.dumps(body)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n"
+    named = "host: localhost\r\ncontent-type: application/json"
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{named}\r\ncontent-length: {len(content)}\r\n"
     head += "content-type: application/json\r\n\r\n"
     return parsed.host, parsed.port or 80, head.encode() + content
 

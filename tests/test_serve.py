@@ -268,7 +268,7 @@ def test_requests_that_no_policy_applies_to_reach_the_engine_untouched(
 def test_bad_requests_are_refused_with_the_field_at_fault(
     url: str, body: bytes, status: int, param: str | None
 ) -> None:
-    response = httpx.post(f"{url}/v1/chat/completions", content=body)
+    response = httpx.post(f"{url}/v1/chat/completions", content=body, headers={"content-type": "application/json"})
     assert response.status_code == status
     error = response.json()["error"]
     assert error["type"] == "invalid_request_error"
@@ -446,7 +446,8 @@ def test_a_real_engine_stops_when_the_client_leaves(vllm_server: TestServer, tmp
         with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as leaving:
             content = json.dumps(sent).encode()
             leaving.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(content)
+                b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\n"
+                b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content)
             )
             leaving.sendall(content)
             until(True)

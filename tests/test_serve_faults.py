@@ -301,9 +301,8 @@ class Slowly:
 def request_bytes(**body: Any) -> bytes:
     content = json.dumps({"model": "flare", "messages": ASKED, **body}).encode()
     return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-        % len(content)
-        + content
+        b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+        b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(content) + content
     )
 
 

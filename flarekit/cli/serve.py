@@ -32,6 +32,17 @@ def serve(
     api_keys: Annotated[
         Path | None, typer.Option(help="A file with the keys that clients must have one of, one a line.")
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name by which clients may call the server, beside localhost; * for any. May be repeated."),
+    ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="An origin whose pages may use the server, such as https://chat.example. May be repeated."),
+    ] = None,
+    client_timeout: Annotated[
+        float, typer.Option(min=0.1, help="Seconds that a client may take to send a request, or take of its answer.")
+    ] = 30.0,
     max_concurrent: Annotated[int, typer.Option(min=1, help="Answers at work; more are refused with 429.")] = 512,
     max_body: Annotated[int, typer.Option(min=1, help="KiB of a request.")] = 8192,
     max_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 4096,
@@ -66,6 +77,9 @@ def serve(
         host,
         port,
         keys=[*([own] if own else []), *(read_keys(api_keys) if api_keys else [])],
+        hosts=allow_host or (),
+        origins=cors_origin or (),
+        client_timeout=client_timeout,
         body_limit=max_body << 10,
         concurrent=max_concurrent,
         drain=drain,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from importlib import resources
 
@@ -14,8 +14,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from flarekit.serve.gates import Draining, error_body, gated
+from flarekit.errors import quoted
+from flarekit.serve.gates import UPLOAD, Draining, error_body, gated
 from flarekit.serve.metrics import Metrics
+from flarekit.serve.origins import allow_origins, check_origin, require_json
 from flarekit.serve.service import Service
 
 CHAT, COMPLETIONS = ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
@@ -29,12 +31,16 @@ def create_app(
     keys: Iterable[str] = (),
     body_limit: int = 8 << 20,
     concurrent: int = 512,
+    upload: float = UPLOAD,
+    hosts: Collection[str] = (),
+    origins: Collection[str] = (),
+    local: bool = True,
     upstreams: Callable[[], Mapping[str, bool]] = dict,
     draining: Draining | None = None,
 ) -> ASGIApp:
     """The application. `upstreams` tells for `/health` which engines answer; the server is well while one of them does.
 
-    The rest is as in `flarekit.serve.gates`.
+    The rest is as in `flarekit.serve.gates` and `flarekit.serve.origins`.
     """
     draining = draining or Draining()
 
@@ -52,9 +58,9 @@ def create_app(
         for card in service.offer.cards():
             if card["id"] == name:
                 return JSONResponse(card)
-        raise HTTPException(404, f"no model is called {name!r}")
+        raise HTTPException(404, f"no model is called {quoted(name)!r}")
 
-    async def told(request: Request) -> Response:
+    async def measured(request: Request) -> Response:
         return Response(metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     routes = [
@@ -63,11 +69,15 @@ def create_app(
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
         Route("/health", health),
-        Route("/metrics", told),
+        Route("/metrics", measured),
         *(Route(path, partial(_page, _asset(name), mimetypes.guess_type(name)[0])) for path, name in PAGE.items()),
     ]
     app = Starlette(routes=routes, exception_handlers={HTTPException: _refused})
-    return gated(app, keys=keys, body_limit=body_limit, concurrent=concurrent, refused=metrics.refused)
+    told = metrics.refused
+    within = gated(
+        require_json(app, told), keys=keys, body_limit=body_limit, concurrent=concurrent, refused=told, upload=upload
+    )
+    return allow_origins(check_origin(within, hosts, origins, told, local=local), origins)
 
 
 def _asset(name: str) -> bytes:
@@ -81,5 +91,9 @@ async def _page(content: bytes, media_type: str | None, request: Request) -> Res
 async def _refused(request: Request, error: Exception) -> Response:
     """An unknown path or method, in the protocol's own format."""
     assert isinstance(error, HTTPException)  # noqa: S101 - it is registered for those
-    message = error.detail if error.status_code != 404 or error.detail != "Not Found" else f"no path {request.url.path}"
+    message = (
+        error.detail
+        if error.status_code != 404 or error.detail != "Not Found"
+        else f"no path {quoted(request.url.path)}"
+    )
     return JSONResponse(error_body(error.status_code, message), error.status_code, dict(error.headers or {}))

@@ -6,6 +6,7 @@ OpenAI's error format, and none does any work for the parts of a streamed answer
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import re
@@ -26,11 +27,21 @@ Refused = Callable[[int], None]
 
 PAGE = frozenset({"/", "/page.css", "/page.js"})
 """The paths of the page, which gets security headers."""
-_PAGE_HEADERS = [
-    (b"content-security-policy", b"default-src 'self'; style-src 'self'; script-src 'self'"),
+_SAFE = [
     (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
 ]
+"""Headers of every answer: no page of another site may frame or embed it, or guess at its kind."""
+_CONTENT = (
+    b"default-src 'self'; style-src 'self'; script-src 'self'; "
+    b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'; object-src 'none'"
+)
+_PAGE_HEADERS = [*_SAFE, (b"content-security-policy", _CONTENT), (b"cross-origin-opener-policy", b"same-origin")]
+UPLOAD = 30.0
+"""Seconds in which a request's body must have come."""
+_SMALL = 1 << 16
 _SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 
 
@@ -67,17 +78,19 @@ def gated(
     concurrent: int,
     keys: Iterable[str] = (),
     refused: Refused = lambda status: None,
+    upload: float = UPLOAD,
 ) -> ASGIApp:
     """`app` behind all gates; without `keys` it is open to everybody.
 
-    A body has at most `body_limit` bytes, and at most `concurrent` requests for an answer are at work. Put it around
-    the whole Starlette application rather than among its middlewares: those don't see the answer to an exception.
+    A body has at most `body_limit` bytes and comes within `upload` seconds, and at most `concurrent` requests for an
+    answer are at work. Put it around the whole Starlette application rather than among its middlewares: those don't see
+    the answer to an exception.
     """
-    app = limit_body(app, body_limit, refused)
     app = limit_concurrency(app, concurrent, refused)
+    app = limit_body(app, body_limit, refused, upload)
     if keys := list(keys):
         app = require_key(app, keys, refused)
-    return with_request_id(with_page_headers(app))
+    return with_request_id(with_safe_headers(app))
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
@@ -87,9 +100,9 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
     """
 
     async def gate(scope: Scope, receive: Receive, send: Send) -> None:
-        if not _for_api(scope):
+        if not for_api(scope):
             return await app(scope, receive, send)
-        sent = _header(scope, b"x-request-id")
+        sent = header_of(scope, b"x-request-id")
         known = sent if sent is not None and _SANE_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
         scope.setdefault("state", {})["request_id"] = known.decode()
         return await app(scope, receive, _with_headers(send, [(b"x-request-id", known)]))
@@ -97,12 +110,13 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
     return gate
 
 
-def with_page_headers(app: ASGIApp) -> ASGIApp:
-    """The page may load nothing but its own parts, and tells no other site of itself."""
+def with_safe_headers(app: ASGIApp) -> ASGIApp:
+    """No answer can be framed or embedded elsewhere; the page may load nothing but its own parts."""
 
     async def gate(scope: Scope, receive: Receive, send: Send) -> None:
-        page = scope["type"] == "http" and scope["path"] in PAGE
-        await app(scope, receive, _with_headers(send, _PAGE_HEADERS) if page else send)
+        if scope["type"] != "http":
+            return await app(scope, receive, send)
+        return await app(scope, receive, _with_headers(send, _PAGE_HEADERS if scope["path"] in PAGE else _SAFE))
 
     return gate
 
@@ -118,9 +132,9 @@ def require_key(app: ASGIApp, keys: Iterable[str], refused: Refused) -> ASGIApp:
         return sum(hmac.compare_digest(offered, digest) for digest in digests) > 0
 
     async def gate(scope: Scope, receive: Receive, send: Send) -> None:
-        if not _for_api(scope):
+        if not for_api(scope):
             return await app(scope, receive, send)
-        scheme, _, token = (_header(scope, b"authorization") or b"").partition(b" ")
+        scheme, _, token = (header_of(scope, b"authorization") or b"").partition(b" ")
         if scheme.lower() == b"bearer" and known(token.strip()):
             return await app(scope, receive, send)
         refused(401)
@@ -140,7 +154,7 @@ def limit_concurrency(app: ASGIApp, most: int, refused: Refused) -> ASGIApp:
 
     async def gate(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal running
-        if not _for_api(scope) or scope["method"] != "POST":
+        if not for_api(scope) or scope["method"] != "POST":
             return await app(scope, receive, send)
         if running >= most:
             refused(429)
@@ -156,26 +170,75 @@ def limit_concurrency(app: ASGIApp, most: int, refused: Refused) -> ASGIApp:
     return gate
 
 
-def limit_body(app: ASGIApp, most: int, refused: Refused) -> ASGIApp:
+def limit_body(app: ASGIApp, most: int, refused: Refused, seconds: float = UPLOAD) -> ASGIApp:
     """413 for a body of more than `most` bytes, as soon as its announced or its received length says so.
 
-    A body without an announced length is held back until it is whole, so at most `most` bytes of it.
+    The body of a POST under `/v1/` is held back until it is whole, so that a client that sends it slowly takes no
+    place from others: 408 where it is not there after `seconds`, 429 where too many long ones are on their way.
     """
+    uploads = _Uploads(most)
 
     async def gate(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await app(scope, receive, send)
-        if _header(scope, b"transfer-encoding") is not None:
-            body = await _read(receive, most)
-            if body is not None:
-                return await app(scope, _starting_with(body, receive), send)
-        elif _fits(_header(scope, b"content-length") or b"0", most):
+        chunked = header_of(scope, b"transfer-encoding") is not None
+        status = 0 if chunked or _fits(header_of(scope, b"content-length") or b"0", most) else 413
+        if not status and (chunked or (for_api(scope) and scope["method"] == "POST")):
+            try:
+                async with asyncio.timeout(seconds):
+                    message = await uploads.read(receive)
+                return await app(scope, _starting_with(message, receive), send)
+            except _TooLong as error:
+                status = error.status
+            except TimeoutError:
+                status = 408
+        elif not status:
             return await app(scope, receive, send)
-        refused(413)
-        message = f"the request's body has more than {most} bytes, the server's limit; send a shorter one"
-        return await refusal(413, message)(scope, receive, send)
+        refused(status)
+        messages = {
+            408: f"the request's body was not there after {seconds:g} s",
+            413: f"the request's body has more than {most} bytes, the server's limit; send a shorter one",
+            429: "too many long requests are on their way; try again in a second",
+        }
+        # What is left of the body is not waited for.
+        headers = {"Connection": "close"} | ({"Retry-After": "1"} if status == 429 else {})
+        return await refusal(status, messages[status], headers=headers)(scope, receive, send)
 
     return gate
+
+
+class _TooLong(Exception):
+    def __init__(self, status: int) -> None:
+        self.status = status
+
+
+class _Uploads:
+    """The bodies that are on their way, which all together have a limit too."""
+
+    def __init__(self, most: int) -> None:
+        self._most, self._room = most, max(8 * most, 64 << 20)
+
+    async def read(self, receive: Receive) -> Message:
+        """The whole body as one message, or that the client left; `_TooLong` as soon as it is."""
+        body = bytearray()
+        held = 0
+        try:
+            while True:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return message
+                body += message.get("body", b"")
+                if len(body) > self._most:
+                    raise _TooLong(413)
+                if not message.get("more_body", False):
+                    return {"type": "http.request", "body": bytes(body), "more_body": False}
+                # Short ones are always taken: connections are counted too.
+                more = max(0, len(body) - _SMALL) - held
+                if more > self._room:
+                    raise _TooLong(429)
+                held, self._room = held + more, self._room - more
+        finally:
+            self._room += held
 
 
 def read_keys(path: Path) -> list[str]:
@@ -213,33 +276,20 @@ def _error_type(status: int) -> str:
             return "server_error" if status >= 500 else "invalid_request_error"
 
 
-def _for_api(scope: Scope) -> bool:
+def for_api(scope: Scope) -> bool:
+    """Whether a request is for the API, rather than for the page or for operations."""
     path: str = scope.get("path", "")  # the lifespan has none
     return scope["type"] == "http" and path.startswith("/v1/")
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
+def header_of(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of this name, in lower case."""
     return next((value for key, value in scope["headers"] if key == name), None)
 
 
 def _fits(length: bytes, most: int) -> bool:
     """Whether a Content-Length is a number, and at most `most`; one of more than 19 digits is not turned into one."""
     return length.isdigit() and len(length) < 20 and int(length) <= most
-
-
-async def _read(receive: Receive, most: int) -> Message | None:
-    """The whole body as one message, or that the client left; None as soon as it has more than `most` bytes."""
-    body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return message
-        part = message.get("body", b"")
-        if len(body) + len(part) > most:
-            return None
-        body += part
-        if not message.get("more_body", False):
-            return {"type": "http.request", "body": bytes(body), "more_body": False}
 
 
 def _starting_with(message: Message, receive: Receive) -> Receive:

@@ -26,7 +26,7 @@ from flarekit.retrieval import Retriever
 from flarekit.serve.asked import Asked, NotUnderstood, passed_through, read_body, understand
 from flarekit.serve.exchange import Exchange, Observer
 from flarekit.serve.failures import Failure, Lookups, failure_of
-from flarekit.serve.gates import error_body, refusal
+from flarekit.serve.gates import error_body
 from flarekit.serve.live import Live, Outgoing
 from flarekit.serve.relay import relay
 from flarekit.serve.replies import DONE, Reply, ending_of, event_view, usage_view
@@ -37,8 +37,6 @@ from flarekit.trace import Committed, Event, Role
 from flarekit.vllm import VLLMEngine
 from flarekit.vocabulary import readable
 
-UPLOAD = 30.0
-"""Seconds in which a request's body must have come: until then it holds a place among those at work."""
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -99,12 +97,9 @@ class Service:
             traceparent=request.headers.get("traceparent"),
         )
         try:
-            async with asyncio.timeout(UPLOAD):
-                content = await request.body()
+            content = await request.body()
         except ClientDisconnect:
             content = b""  # nobody is left to read what follows
-        except TimeoutError:
-            return refusal(408, f"the request's body was not there after {UPLOAD:g} s")
         return Live(partial(self._write, exchange, request.headers, content, chat))
 
     async def _write(

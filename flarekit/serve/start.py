@@ -22,14 +22,14 @@ from flarekit.retrievers import open_index
 from flarekit.retrievers.shared import Shared
 from flarekit.serve.app import ENDPOINTS, create_app
 from flarekit.serve.exchange import Observer
-from flarekit.serve.gates import Draining
+from flarekit.serve.gates import UPLOAD, Draining
 from flarekit.serve.logs import Logs, configure
 from flarekit.serve.metrics import Metrics
 from flarekit.serve.served import Offer, offer
 from flarekit.serve.service import Limits, Service
 from flarekit.serve.spans import Spans, export
 from flarekit.serve.upstreams import Upstreams
-from flarekit.vllm import VLLMEngine
+from flarekit.vllm import LOOPBACK, VLLMEngine
 
 ENGINE_KEY, STRONG_KEY = "FLAREKIT_ENGINE_KEY", "FLAREKIT_STRONG_KEY"
 """Environment variables with the bearer keys of the engines themselves."""
@@ -51,6 +51,12 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8080
     keys: Sequence[str] = ()
+    hosts: Sequence[str] = ()
+    """Names by which clients may call the server, beside this machine's own; "*" for any."""
+    origins: Sequence[str] = ()
+    """Origins whose pages may use it, such as "https://chat.example"; "*" for any."""
+    client_timeout: float = UPLOAD
+    """Seconds that a client may take to send a request, and to take any part of its answer."""
     body_limit: int = 8 << 20
     """Bytes of a request."""
     concurrent: int = 512
@@ -127,6 +133,10 @@ async def _open(
         keys=settings.keys,
         body_limit=settings.body_limit,
         concurrent=settings.concurrent,
+        upload=settings.client_timeout,
+        hosts=[*settings.hosts, settings.host],
+        origins=settings.origins,
+        local=settings.host in LOOPBACK,
         upstreams=lambda: _healthy(pool),
         draining=draining,
     )
