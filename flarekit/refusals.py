@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import httpx
@@ -22,6 +22,10 @@ RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses that a second try may mend."""
 ERROR_BYTES = 1 << 16
 """How much of an answer that is a refusal is read."""
+EVENT_BYTES = 4 << 20
+"""The most of a stream that comes without an end of an event: one that packs many tokens has some 100 KiB."""
+ANSWER_BYTES = 256 << 20
+"""The most of an answer that is read whole: one with the log-probabilities of a long prompt has some 10 MiB."""
 
 
 def refusal(status: int, content: bytes, headers: Mapping[str, str], where: str, hint: str = "") -> EngineError:
@@ -49,6 +53,41 @@ def unreachable(error: httpx.HTTPError, where: str) -> EngineUnavailable:
         return EngineUnavailable(f"no answer within the time-out ({type(error).__name__})", where=where)
     kind = type(error).__name__
     return EngineUnavailable(f"{kind}; is a server running there?", where=where, quote=str(error))
+
+
+async def read_whole(response: httpx.Response, most: int = ANSWER_BYTES) -> None:
+    """Read the answer, of at most `most` bytes; what is longer is an `httpx.RemoteProtocolError`."""
+    content = bytearray()
+    async for part in response.aiter_bytes():
+        content += part
+        if len(content) > most:
+            raise httpx.RemoteProtocolError(f"an answer of more than {most} bytes")
+    response._content = bytes(content)  # as `aread` does, which knows no limit
+
+
+class Events(httpx.AsyncByteStream):
+    """A stream of server-sent events, of which none has more than `most` bytes: what reads it waits for their ends."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, most: int = EVENT_BYTES) -> None:
+        self._stream, self._most = stream, most
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The parts as they come; `httpx.RemoteProtocolError` for an event without an end."""
+        size, before = 0, b""
+        async for part in self._stream:
+            # The end of an event may come in two parts.
+            seen = before + part[-4:] if len(part) < 4 else part
+            if b"\n\n" in seen or b"\n\r\n" in seen or b"\r\r" in seen:
+                size = 0
+            size += len(part)
+            if size > self._most:
+                raise httpx.RemoteProtocolError(f"an event of more than {self._most} bytes")
+            before = (before + part)[-3:] if len(part) < 4 else part[-3:]
+            yield part
+
+    async def aclose(self) -> None:
+        """Close the stream beneath."""
+        await self._stream.aclose()
 
 
 async def read_refusal(response: httpx.Response, where: str, hint: str = "") -> EngineError:

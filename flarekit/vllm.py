@@ -19,6 +19,7 @@ from typing import Any, Self
 import httpx
 import orjson
 
+from flarekit.addresses import shown
 from flarekit.engine import Message
 from flarekit.errors import (
     BadLogprobs,
@@ -29,9 +30,10 @@ from flarekit.errors import (
     PromptTooLong,
     RequestRejected,
     UnknownModel,
+    quoted,
 )
 from flarekit.prefix import PrefixCache
-from flarekit.refusals import read_refusal, unreachable
+from flarekit.refusals import Events, read_refusal, read_whole, unreachable
 from flarekit.retries import Retries
 from flarekit.stops import StopFinder, held_back
 from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob, narrowed
@@ -71,12 +73,12 @@ class VLLMEngine:
         """
         base = url.rstrip("/").removesuffix("/v1")
         if not base.startswith(("http://", "https://")):
-            raise ConfigError(f"an engine's URL begins with http:// or https://, not {url!r}")
+            raise ConfigError(f"an engine's URL begins with http:// or https://, not {quoted(shown(url))!r}")
         try:
             host = httpx.URL(base).host
         except httpx.InvalidURL as error:
-            raise ConfigError(f"an engine's URL is expected, not {url!r} ({error})") from error
-        self.url = base
+            raise ConfigError(f"an engine's URL is expected, not {quoted(shown(url))!r} ({quoted(error)})") from error
+        self.url = shown(base)
         self.model = model or ""
         self.max_model_len = sys.maxsize
         self.root: str | None = None
@@ -343,8 +345,10 @@ class VLLMEngine:
             response = await self._client.send(request, stream=True)
             if not response.is_success:
                 raise await read_refusal(response, f"{self.url}{path}")
-            if not stream:
-                await response.aread()
+            if stream and isinstance(response.stream, httpx.AsyncByteStream):
+                response.stream = Events(response.stream)
+            else:
+                await read_whole(response)
                 await response.aclose()
         except httpx.HTTPError as error:
             raise unreachable(

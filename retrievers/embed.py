@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import orjson
 
+from flarekit.addresses import shown
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, RequestRejected, UnknownModel
 from flarekit.refusals import ERROR_BYTES, refusal, unreachable
@@ -181,17 +182,18 @@ class EndpointEmbedder:
         attempts: int = 4,
     ) -> None:
         """`url` with or without "/v1", `timeout` in seconds; the other parameters as for `open_embedder`."""
-        self._url = url.rstrip("/").removesuffix("/v1")
+        base = url.rstrip("/").removesuffix("/v1")
+        self._url = shown(base)
         try:
-            host = httpx.URL(self._url).host
+            host = httpx.URL(base).host
         except httpx.InvalidURL:
             host = ""
         if not host:
-            raise ConfigError(f"an embedder's URL is expected, not {url!r}")
-        self.name = name or (f"{url}?model={model}" if model else url)
+            raise ConfigError(f"an embedder's URL is expected, not {shown(url)!r}")
+        self.name = shown(name or (f"{url}?model={model}" if model else url))
         self._given, self._prefixes, self._attempts = model, prefixes or {}, attempts
         self._client = httpx.Client(
-            base_url=self._url,
+            base_url=base,
             headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
             timeout=timeout,
             # A proxy from the environment must not be asked for this machine's own ports.

@@ -246,7 +246,7 @@ def test_requests_that_no_policy_applies_to_reach_the_engine_untouched(
     sent = {"model": "flare", "messages": ASKED, "seed": 7, **more}
     response = httpx.post(f"{url}/v1/chat/completions", json=sent)
     assert response.content == said
-    assert engine.completions[-1] == {**sent, "model": "scripted"}
+    assert engine.completions[-1] == {**sent, "model": "scripted", "max_tokens": 2048 if "n" in more else 4096}
 
 
 # --- bad requests ---------------------------------------------------------------------------------------------------
@@ -321,8 +321,10 @@ def test_the_llm_tool_asks_it_without_knowing_it(url: str, tmp_path: Path, monke
 
 def test_health_and_metrics_tell_of_what_happened(url: str, engine: ScriptedVLLM) -> None:
     asked(url)
-    assert httpx.get(f"{url}/health").json() == {"status": "ok", "upstreams": {engine.url: True}}
+    assert httpx.get(f"{url}/health").json() == {"status": "ok", "upstreams": {"weak-1": True}}
     told = httpx.get(f"{url}/metrics").text
+    assert 'flarekit_upstream_healthy{upstream="weak-1"} 1.0' in told
+    assert "127.0.0.1" not in told
     assert 'flarekit_triggers_fired_total{action="retrieve",moment="mid",signal="min-prob"} 1.0' in told
     assert (
         'flarekit_requests_total{endpoint="/v1/chat/completions",outcome="ok",policy="flare",status="200"} 1.0' in told

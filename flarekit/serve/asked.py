@@ -146,16 +146,16 @@ def _is_unset(value: Any) -> bool:
 
 def understand(body: Body, chat: bool) -> Asked:
     """The request that a session is to serve; `NotUnderstood` for a field outside its range."""
-    most = (_number(body, "max_completion_tokens") if chat else None) or _number(body, "max_tokens")
-    least, included = _number(body, "min_tokens", 0) or 0, _flag(body, "include_stop_str_in_output")
+    most = (number(body, "max_completion_tokens") if chat else None) or number(body, "max_tokens")
+    least, included = number(body, "min_tokens", 0) or 0, _flag(body, "include_stop_str_in_output")
     form: Conversation | Continuation
     if chat:
         form = Conversation(messages=tuple(body["messages"]), stop=_stops(body), stop_included=included)
-        wanted = (_number(body, "top_logprobs", 0) or 0) if _flag(body, "logprobs") else None
+        wanted = (number(body, "top_logprobs", 0) or 0) if _flag(body, "logprobs") else None
     else:
         form = Continuation(text=body["prompt"], stop=_stops(body), stop_included=included)
         most = most or COMPLETION_TOKENS
-        wanted = _number(body, "logprobs", 0)
+        wanted = number(body, "logprobs", 0)
     if most is not None and least > most:
         raise NotUnderstood(f"min_tokens is at most max_tokens ({most}), not {least}", "min_tokens")
     if wanted is not None and wanted > MOST_LOGPROBS:
@@ -209,7 +209,7 @@ def _object(body: Body, field: str, example: str) -> dict[str, Any]:
     raise NotUnderstood(f'{field} is an object, such as {{"{example}": true}}', field)
 
 
-def _number(body: Body, field: str, least: int = 1) -> int | None:
+def number(body: Body, field: str, least: int = 1) -> int | None:
     """A whole number, which may be written as 50.0."""
     value = body.get(field)
     if value is None:

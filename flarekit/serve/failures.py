@@ -59,10 +59,16 @@ def failure_of(error: BaseException, seconds: float) -> Failure:
             return Failure(502, f"the retriever failed: {told(error)}")
         case EngineError():
             return Failure(502, f"the engine failed: {told(error)}")
+        case Ending():
+            return Failure(503, "the server is ending; ask again", None, "shutting_down", 1)
         case TimeoutError():
             return Failure(504, f"the answer took longer than {seconds:g} s")
         case _:  # a router, or an oversight of ours
             return Failure(500, "an error inside the server; its log has more under this request's id")
+
+
+class Ending(Exception):
+    """The server ends before an answer does."""
 
 
 class Lookups:

@@ -25,10 +25,11 @@ HOP_BY_HOP = frozenset(
     | {"te", "trailer", "transfer-encoding", "upgrade"}
 )
 """Headers that concern one connection (RFC 9110, section 7.6.1), besides those that `connection` names."""
-OURS_TO_ENGINE = frozenset({"accept-encoding", "authorization", "content-length", "cookie", "expect", "host"})
-"""Request headers that are not passed on: the client's key is ours, the engine's is `client`'s."""
-OURS_TO_CLIENT = frozenset({"date", "server"})
-"""Response headers that our own server sets."""
+TO_ENGINE = frozenset({"accept", "accept-language", "content-type", "traceparent", "tracestate", "user-agent"})
+"""Request headers that are passed on. Others may concern other clients of the engine, as vLLM's for priorities,
+sessions and request ids do, or its address and its keys, which are our own."""
+OURS_TO_CLIENT = frozenset({"date", "server", "set-cookie", "location", "strict-transport-security", "alt-svc"})
+"""Response headers that are our own server's to set; those for other origins (`access-control-`) are too."""
 LATIN = "latin-1"
 """How ASGI reads and writes the bytes of headers; any bytes survive it."""
 
@@ -52,7 +53,8 @@ async def relay(
     waited for `longest` seconds where it asks for that. Raises the `EngineError` of what is no success (`refusals`), so
     `EngineUnavailable` where no attempt got an answer. Cancelling it stops the engine.
     """
-    passed = _end_to_end(httpx.Headers(headers, encoding=LATIN), OURS_TO_ENGINE)
+    offered = httpx.Headers(headers, encoding=LATIN)
+    passed = {name: value for name, value in offered.items() if name in TO_ENGINE}
     sent = httpx.Headers({**passed, "accept-encoding": "identity"}, encoding=LATIN)
 
     retries = Retries(attempts - 1, longest=longest)
@@ -75,7 +77,7 @@ class Relayed:
     ) -> None:
         """An answer with `response`'s headers; `send` asks for it again, where `retries` allows it."""
         self.status = response.status_code
-        self.headers = _end_to_end(httpx.Headers(response.headers.raw, encoding=LATIN), OURS_TO_CLIENT)
+        self.headers = _end_to_end(httpx.Headers(response.headers.raw, encoding=LATIN))
         """What to send on, by lower-case names; the bytes are encoded as `content-encoding` says, if it is there."""
         self.streamed = _is_stream(response)
         """Whether it is a stream of server-sent events."""
@@ -176,8 +178,10 @@ def _body(response: httpx.Response) -> httpx.AsyncByteStream:
     return response.stream
 
 
-def _end_to_end(headers: httpx.Headers, ours: frozenset[str]) -> dict[str, str]:
-    """`headers` but for those of one connection and those that are `ours`, by lower-case names."""
+def _end_to_end(headers: httpx.Headers) -> dict[str, str]:
+    """An answer's headers but for those of one connection and those that are ours, by lower-case names."""
     named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
-    dropped = HOP_BY_HOP | ours | named
-    return {name: value for name, value in headers.items() if name not in dropped}
+    dropped = HOP_BY_HOP | OURS_TO_CLIENT | named
+    return {
+        name: value for name, value in headers.items() if name not in dropped and not name.startswith("access-control-")
+    }

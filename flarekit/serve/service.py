@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -24,8 +24,9 @@ from flarekit.policies import Budget, with_settings
 from flarekit.retries import Retries
 from flarekit.retrieval import Retriever
 from flarekit.serve.asked import Asked, NotUnderstood, passed_through, read_body, understand
+from flarekit.serve.bounds import bounded
 from flarekit.serve.exchange import Exchange, Observer
-from flarekit.serve.failures import Failure, Lookups, failure_of
+from flarekit.serve.failures import Ending, Failure, Lookups, failure_of
 from flarekit.serve.gates import error_body
 from flarekit.serve.live import Live, Outgoing
 from flarekit.serve.relay import relay
@@ -37,6 +38,8 @@ from flarekit.trace import Committed, Event, Role
 from flarekit.vllm import VLLMEngine
 from flarekit.vocabulary import readable
 
+REFUSING = 5.0
+"""Seconds in which a client must have taken what is said of a failure."""
 STREAM_HEADERS = {
     "content-type": "text/event-stream; charset=utf-8",
     "cache-control": "no-cache",
@@ -83,6 +86,9 @@ class Service:
         self._weak, self._strong = weak, strong
         self._retriever = Lookups(retriever, self._limits.retrieval) if retriever else None
         self._observers = observers
+        self._ending = False
+        self._deadlines: set[asyncio.Timeout] = set()
+        """Those of the answers at work."""
         self._models: dict[Role, str] = {"weak": weak.model}
         if strong:
             self._models["strong"] = strong.model
@@ -108,16 +114,49 @@ class Service:
         exchange.outcome = "left"
         self._tell(lambda observer: observer.begin(exchange))
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                await self._answer(exchange, headers, content, chat, out)
-            exchange.outcome = "failed" if exchange.error else "ok"
-        except Exception as error:  # a router or an oversight of ours must not end the connection silently
-            if not isinstance(error, EngineError | NotUnderstood | TimeoutError):
-                _log_unexpected(exchange, error)
-            exchange.error, exchange.detail = quoted(summary(error)), quoted(error)
-            await _refuse(exchange, out, failure_of(error, self._limits.seconds))
+            failed = await self._attempt(exchange, headers, content, chat, out)
+            if failed is not None:
+                await self._fail(exchange, out, failed)
         finally:
             self._tell(lambda observer: observer.end(exchange))
+
+    async def _attempt(
+        self, exchange: Exchange, headers: Mapping[str, str], content: bytes, chat: bool, out: Outgoing
+    ) -> Exception | None:
+        """Answer; what has gone wrong, if anything has."""
+        try:
+            async with self._deadline():
+                await self._answer(exchange, headers, content, chat, out)
+        except Exception as error:  # a router or an oversight of ours must not end the connection silently
+            return Ending() if self._ending and isinstance(error, TimeoutError) else error
+        exchange.outcome = "failed" if exchange.error else "ok"
+        return None
+
+    async def _fail(self, exchange: Exchange, out: Outgoing, error: Exception) -> None:
+        """Tell everybody what they may know. What is raised here is logged by others, and holds no more than that."""
+        if not isinstance(error, EngineError | NotUnderstood | TimeoutError | Ending):
+            _log_unexpected(exchange, error)
+        exchange.error, exchange.detail = quoted(summary(error)), quoted(error)
+        # Who does not read is not waited for here either.
+        async with asyncio.timeout(REFUSING):
+            await _refuse(exchange, out, failure_of(error, self._limits.seconds))
+
+    def end(self) -> None:
+        """End the answers that are still at work, each with an error that says so."""
+        self._ending = True
+        for deadline in self._deadlines:
+            if not deadline.expired():
+                deadline.reschedule(asyncio.get_running_loop().time())
+
+    @asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        """Around one answer: `TimeoutError` after its time, or when the server ends."""
+        async with asyncio.timeout(0 if self._ending else self._limits.seconds) as deadline:
+            self._deadlines.add(deadline)
+            try:
+                yield
+            finally:
+                self._deadlines.discard(deadline)
 
     async def _answer(
         self, exchange: Exchange, headers: Mapping[str, str], content: bytes, chat: bool, out: Outgoing
@@ -134,7 +173,8 @@ class Service:
         if exchange.passed:
             engine = self._strong if served.role == "strong" and self._strong else self._weak
             exchange.models = {served.role: engine.model}
-            await self._pass_through(engine, exchange, headers, orjson.dumps({**body, "model": engine.model}), out)
+            sent = bounded(body, engine.model, self._limits.tokens, chat)
+            await self._pass_through(engine, exchange, headers, orjson.dumps(sent), out)
             return
         asked = understand(body, chat)
         exchange.question = asked.form.question

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from socket import socket
 from types import FrameType
 
+import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from flarekit.addresses import shown
 from flarekit.errors import ConfigError, EngineUnavailable
 from flarekit.retrievers import open_index
 from flarekit.retrievers.shared import Shared
@@ -29,10 +32,16 @@ from flarekit.serve.served import Offer, offer
 from flarekit.serve.service import Limits, Service
 from flarekit.serve.spans import Spans, export
 from flarekit.serve.upstreams import Upstreams
+from flarekit.serve.wire import Connection, limited
+from flarekit.trace import Role
 from flarekit.vllm import LOOPBACK, VLLMEngine
 
 ENGINE_KEY, STRONG_KEY = "FLAREKIT_ENGINE_KEY", "FLAREKIT_STRONG_KEY"
 """Environment variables with the bearer keys of the engines themselves."""
+
+
+FAREWELL = 3
+"""Seconds in which answers that are ended by the server's own end may say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,8 @@ class Running:
     app: ASGIApp
     offer: Offer
     draining: Draining
+    service: Service
+    connection: type[Connection]
 
 
 async def serve(settings: Settings, ready: Callable[[str], None] = lambda url: None) -> None:
@@ -119,45 +130,70 @@ async def _open(
     metrics = Metrics(endpoints=ENDPOINTS, policies=offered.policies)
     if index:
         metrics.shares(index)
-    weak, pool = await _engine(settings.engines, settings.model, ENGINE_KEY, settings, metrics, stack)
+    weak, pool = await _engine("weak", settings.engines, settings.model, ENGINE_KEY, settings, metrics, stack)
     strong = None
     if settings.strongs:
-        strong, _ = await _engine(settings.strongs, settings.strong_model, STRONG_KEY, settings, metrics, stack)
+        strong, _ = await _engine(
+            "strong", settings.strongs, settings.strong_model, STRONG_KEY, settings, metrics, stack
+        )
     offered = replace(offered, model=weak.model)
     watching: list[Observer] = [metrics, Logs(text=settings.log_text), *observers]
     service = Service(offered, weak, strong, index, limits=settings.limits, observers=watching)
     draining = Draining()
+    connection, at_work = limited(settings.client_timeout, settings.concurrent)
     app = create_app(
         service,
         metrics,
         keys=settings.keys,
         body_limit=settings.body_limit,
-        concurrent=settings.concurrent,
+        concurrent=at_work,
         upload=settings.client_timeout,
         hosts=[*settings.hosts, settings.host],
         origins=settings.origins,
         local=settings.host in LOOPBACK,
-        upstreams=lambda: _healthy(pool),
+        upstreams=lambda: _healthy(pool, "weak"),
         draining=draining,
     )
-    return Running(app, offered, draining)
+    return Running(app, offered, draining, service, connection)
 
 
-def _healthy(pool: Upstreams) -> dict[str, bool]:
-    return {url: state.healthy for url, state in pool.status().items()}
+def _names(urls: Iterable[str], role: Role) -> dict[str, str]:
+    """What servers are called where anybody can read it: their addresses are in the log alone."""
+    return {url: f"{role}-{place}" for place, url in enumerate(urls, start=1)}
+
+
+def _healthy(pool: Upstreams, role: Role) -> dict[str, bool]:
+    status = pool.status()
+    names = _names(status, role)
+    return {names[url]: state.healthy for url, state in status.items()}
 
 
 async def _engine(
-    urls: Sequence[str], model: str | None, key: str, settings: Settings, metrics: Metrics, stack: AsyncExitStack
+    role: Role,
+    urls: Sequence[str],
+    model: str | None,
+    key: str,
+    settings: Settings,
+    metrics: Metrics,
+    stack: AsyncExitStack,
 ) -> tuple[VLLMEngine, Upstreams]:
     api_key = os.environ.get(key)
     if len(urls) > 1:
         await _expect_one_model(urls, model, api_key)
-    pool = Upstreams(urls, on_change=metrics.upstream_healthy, on_error=metrics.upstream_error)
+    names: dict[str, str] = {}
+    log = structlog.get_logger("flarekit.serve")
+
+    def changed(url: str, up: bool) -> None:
+        metrics.upstream_healthy(names[url], up)
+        log.log(logging.INFO if up else logging.WARNING, "engine", engine=names[url], url=url, answers=up)
+
+    pool = Upstreams(urls, on_change=changed, on_error=lambda url: metrics.upstream_error(names[url]))
+    names |= _names(pool.status(), role)
     await stack.enter_async_context(pool)
-    for url, up in _healthy(pool).items():
-        metrics.upstream_healthy(url, up)
-    engine = VLLMEngine(urls[0], model, api_key=api_key, timeout=settings.engine_timeout, transport=pool)
+    for url, name in names.items():
+        metrics.upstream_healthy(name, True)
+        log.info("engine", engine=name, url=url, answers=True)
+    engine = VLLMEngine(pool.url, model, api_key=api_key, timeout=settings.engine_timeout, transport=pool)
     return await stack.enter_async_context(engine), pool
 
 
@@ -169,7 +205,7 @@ async def _expect_one_model(urls: Sequence[str], model: str | None, api_key: str
             async with VLLMEngine(url, model, api_key=api_key, attempts=1) as engine:
                 served[url] = engine.model
     if len(set(served.values())) > 1:
-        told = ", ".join(f"{name} at {url}" for url, name in served.items())
+        told = ", ".join(f"{name} at {shown(url)}" for url, name in served.items())
         raise ConfigError(f"the engine's URLs serve different models: {told}")
 
 
@@ -186,11 +222,15 @@ class Server(uvicorn.Server):
                 access_log=False,
                 server_header=False,
                 lifespan="off",
-                timeout_graceful_shutdown=settings.drain,
+                http=running.connection,
+                ws="none",
+                # What has not ended by then is told so, and has this long to say it.
+                timeout_graceful_shutdown=settings.drain + FAREWELL,
                 backlog=4096,
             )
         )
         self._draining, self._ready = running.draining, ready
+        self._service, self._drain = running.service, settings.drain
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
         """Listen; `ConfigError` where that is not possible."""
@@ -220,5 +260,7 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Say so before the last answers are finished."""
-        self._draining.on = True
+        if not self._draining.on:
+            self._draining.on = True
+            asyncio.get_running_loop().call_later(self._drain, self._service.end)
         super().handle_exit(sig, frame)

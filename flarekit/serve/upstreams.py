@@ -7,6 +7,7 @@ try to the server with the fewest running requests and leaves out those that hav
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,8 @@ from typing import Self
 
 import httpx
 
-from flarekit.errors import ConfigError
+from flarekit.addresses import shown
+from flarekit.errors import ConfigError, quoted
 from flarekit.serve.transport import AiohttpTransport
 
 EJECTING = frozenset({502, 503, 504})
@@ -38,6 +40,9 @@ class Status:
 @dataclass(slots=True, eq=False)
 class _Upstream:
     url: httpx.URL
+    """Without the user and the password that it was given with."""
+    login: str | None = None
+    """Those, as its `Authorization` header."""
     running: int = 0
     ejected: int | None = None
     """When, on the counter of all ejections; None while it is healthy."""
@@ -90,7 +95,7 @@ class Upstreams(httpx.AsyncBaseTransport):
         `on_change(url, healthy)` is called when a server is ejected or readmitted, `on_error(url)` at every failure.
         Ejected servers are asked every `probe_every` seconds, and have as long to answer.
         """
-        self._upstreams = [_Upstream(_parse(url)) for url in urls]
+        self._upstreams = [_Upstream(*_parse(url)) for url in urls]
         if not self._upstreams:
             raise ConfigError("no engine's URL is given; name at least one")
         names = [str(upstream.url) for upstream in self._upstreams]
@@ -170,6 +175,8 @@ class Upstreams(httpx.AsyncBaseTransport):
         url = upstream.url.copy_with(raw_path=upstream.prefix() + path)
         headers = request.headers.copy()
         headers["Host"] = url.netloc.decode("ascii")
+        if upstream.login:
+            headers["Authorization"] = upstream.login
         return httpx.Request(request.method, url, headers=headers, stream=request.stream, extensions=request.extensions)
 
     def _eject(self, upstream: _Upstream) -> None:
@@ -196,13 +203,12 @@ class Upstreams(httpx.AsyncBaseTransport):
     async def _ask(self, upstream: _Upstream) -> None:
         timeout = httpx.Timeout(self._probe_every).as_dict()
         url = upstream.url.copy_with(raw_path=upstream.prefix() + b"/health")
+        headers = {"Authorization": upstream.login} if upstream.login else {}
         response = await self._transport.handle_async_request(
-            httpx.Request("GET", url, extensions={"timeout": timeout})
+            httpx.Request("GET", url, headers=headers, extensions={"timeout": timeout})
         )
-        try:
-            await response.aread()
-        finally:
-            await response.aclose()
+        # Its page may be of any length.
+        await response.aclose()
         # Servers without that page answer 404, and are there.
         if response.status_code < 500:
             self._readmit(upstream)
@@ -239,12 +245,16 @@ class _Body(httpx.AsyncByteStream):
             await self._stream.aclose()
 
 
-def _parse(url: str) -> httpx.URL:
-    """A server's URL without "/v1"."""
+def _parse(url: str) -> tuple[httpx.URL, str | None]:
+    """A server's URL without "/v1" and without a login, and that."""
+    said = quoted(shown(url))
     try:
         parsed = httpx.URL(url.rstrip("/").removesuffix("/v1"))
     except httpx.InvalidURL as error:
-        raise ConfigError(f"an engine's URL is expected, not {url!r} ({error})") from error
+        raise ConfigError(f"an engine's URL is expected, not {said!r} ({quoted(error)})") from error
     if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise ConfigError(f"an engine's URL is expected, such as http://localhost:8000, not {url!r}")
-    return parsed
+        raise ConfigError(f"an engine's URL is expected, such as http://localhost:8000, not {said!r}")
+    if not parsed.userinfo:
+        return parsed, None
+    login = base64.b64encode(f"{parsed.username}:{parsed.password}".encode()).decode()
+    return parsed.copy_with(userinfo=b""), f"Basic {login}"
