@@ -24,6 +24,7 @@ ERROR_BYTES = 1 << 16
 """How much of an answer that is a refusal is read."""
 EVENT_BYTES = 4 << 20
 """The most of a stream that comes without an end of an event: one that packs many tokens has some 100 KiB."""
+_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 ANSWER_BYTES = 256 << 20
 """The most of an answer that is read whole: one with the log-probabilities of a long prompt has some 10 MiB."""
 
@@ -55,14 +56,18 @@ def unreachable(error: httpx.HTTPError, where: str) -> EngineUnavailable:
     return EngineUnavailable(f"{kind}; is a server running there?", where=where, quote=str(error))
 
 
-async def read_whole(response: httpx.Response, most: int = ANSWER_BYTES) -> None:
-    """Read the answer, of at most `most` bytes; what is longer is an `httpx.RemoteProtocolError`."""
+async def read_whole(response: httpx.Response, most: int = ANSWER_BYTES) -> httpx.Response:
+    """The same answer, read and closed; one of more than `most` bytes is an `httpx.RemoteProtocolError`."""
     content = bytearray()
-    async for part in response.aiter_bytes():
-        content += part
-        if len(content) > most:
-            raise httpx.RemoteProtocolError(f"an answer of more than {most} bytes")
-    response._content = bytes(content)  # as `aread` does, which knows no limit
+    try:
+        async for part in response.aiter_bytes():
+            content += part
+            if len(content) > most:
+                raise httpx.RemoteProtocolError(f"an answer of more than {most} bytes")
+    finally:
+        await response.aclose()
+    kind = {"content-type": response.headers.get("content-type", "")}
+    return httpx.Response(response.status_code, headers=kind, content=bytes(content), request=response.request)
 
 
 class Events(httpx.AsyncByteStream):
@@ -75,14 +80,13 @@ class Events(httpx.AsyncByteStream):
         """The parts as they come; `httpx.RemoteProtocolError` for an event without an end."""
         size, before = 0, b""
         async for part in self._stream:
-            # The end of an event may come in two parts.
-            seen = before + part[-4:] if len(part) < 4 else part
-            if b"\n\n" in seen or b"\n\r\n" in seen or b"\r\r" in seen:
+            between = before + part[:3]  # the end of an event may come in two parts
+            if any(end in part or end in between for end in _ENDS):
                 size = 0
             size += len(part)
             if size > self._most:
                 raise httpx.RemoteProtocolError(f"an event of more than {self._most} bytes")
-            before = (before + part)[-3:] if len(part) < 4 else part[-3:]
+            before = part[-3:] if len(part) > 2 else (before + part)[-3:]
             yield part
 
     async def aclose(self) -> None:

@@ -345,11 +345,10 @@ class VLLMEngine:
             response = await self._client.send(request, stream=True)
             if not response.is_success:
                 raise await read_refusal(response, f"{self.url}{path}")
-            if stream and isinstance(response.stream, httpx.AsyncByteStream):
+            if not stream:
+                return await read_whole(response)
+            if isinstance(response.stream, httpx.AsyncByteStream):
                 response.stream = Events(response.stream)
-            else:
-                await read_whole(response)
-                await response.aclose()
         except httpx.HTTPError as error:
             raise unreachable(
                 error, self.url if isinstance(error, httpx.TransportError) else f"{self.url}{path}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import uvloop
 
 from flarekit.retrieval import Passage
 from flarekit.retrievers import write_corpus
-from flarekit.serve.service import Limits
+from flarekit.serve.service import Limits, Service
 from flarekit.serve.start import Server, Settings, running
 
 CORPUS = (
@@ -22,13 +23,22 @@ CORPUS = (
 )
 
 
+class _FromAnotherThread:
+    def __init__(self, service: Service) -> None:
+        self._loop, self._service = asyncio.get_running_loop(), service
+
+    def end(self) -> None:
+        self._loop.call_soon_threadsafe(self._service.end)
+
+
 @contextmanager
 def serving(engine: str | list[str], corpus: Path | None = None, **settings: Any) -> Iterator[str]:
-    """The server's URL; `corpus` is written there, and searched."""
+    """The server's URL; `corpus` is written there, and searched. `started` is told the service, to end it."""
     if corpus is not None:
         write_corpus(corpus, CORPUS)
     engines = [engine] if isinstance(engine, str) else engine
     limits = settings.pop("limits", None) or Limits()
+    begun = settings.pop("started", lambda service: None)
     settings.setdefault("index", corpus)
     chosen = Settings(engines, port=0, limits=limits, **settings)
     servers: list[Server] = []
@@ -42,6 +52,7 @@ def serving(engine: str | list[str], corpus: Path | None = None, **settings: Any
     async def main() -> None:
         async with running(chosen) as service:
             servers.append(Server(chosen, service, ready))
+            begun(_FromAnotherThread(service.service))
             await servers[0].serve()
 
     def run() -> None:
