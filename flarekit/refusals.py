@@ -80,10 +80,13 @@ class Events(httpx.AsyncByteStream):
         """The parts as they come; `httpx.RemoteProtocolError` for an event without an end."""
         size, before = 0, b""
         async for part in self._stream:
-            between = before + part[:3]  # the end of an event may come in two parts
-            if any(end in part or end in between for end in _ENDS):
-                size = 0
-            size += len(part)
+            last = max(part.rfind(end) for end in _ENDS)
+            if last >= 0:
+                size = len(part) - last
+            elif any(end in before + part[:3] for end in _ENDS):  # it came in two parts
+                size = len(part)
+            else:
+                size += len(part)
             if size > self._most:
                 raise httpx.RemoteProtocolError(f"an event of more than {self._most} bytes")
             before = part[-3:] if len(part) > 2 else (before + part)[-3:]
