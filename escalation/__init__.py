@@ -9,7 +9,7 @@ from pathlib import Path
 from flarekit.escalation.costs import Prices, load_prices, price
 from flarekit.escalation.kinds import KINDS
 from flarekit.escalation.outcomes import Outcomes, Target, label
-from flarekit.judgements import GROUPINGS
+from flarekit.judgements import GROUPINGS, Grouping
 from flarekit.probes import ROUTERS, Router
 
 
@@ -22,13 +22,16 @@ def _register(kind: str) -> None:
     ROUTERS[kind] = load
 
 
-def _same_embedding(answers: Sequence[str], question: str) -> Sequence[int]:
-    from flarekit.escalation.meanings import same_embedding
+def _entailment(model: str) -> Grouping:
+    def same_entailment(answers: Sequence[str], question: str) -> Sequence[int]:
+        from flarekit.escalation.entailment import same_entailment
 
-    return same_embedding(answers, question)
+        return same_entailment(answers, question, model)
+
+    return same_entailment
 
 
-GROUPINGS["embedding"] = _same_embedding
+GROUPINGS["entailment"] = _entailment
 for _kind in KINDS:
     _register(_kind)
 

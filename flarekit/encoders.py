@@ -1,4 +1,4 @@
-"""Sentence embeddings, for whatever compares texts by meaning: routers, semantic entropy, dense retrieval.
+"""Encoders, for whatever compares texts by meaning: routers, dense retrieval, reranking, semantic entropy.
 
 all-MiniLM-L6-v2 comes from a PyPI wheel, so that no hub is needed; any other name goes to sentence-transformers. The
 libraries take many seconds to import, and are not until an encoder is loaded.
@@ -67,6 +67,25 @@ def _loaded(name: str, dtype: str) -> Encoder:
     except Exception as error:  # whatever a hub, a folder or a model's code may raise
         raise ConfigError(f"the encoder {name!r} cannot be loaded ({first_line(error)})") from error
     return Encoder(name, lambda texts: np.asarray(model.encode(texts, show_progress_bar=False)))
+
+
+@functools.cache
+def load_cross_encoder(name: str) -> Any:
+    """The cross-encoder called `name` (a name on the Hugging Face hub, or a folder), once a process.
+
+    `ConfigError` where sentence-transformers is not installed or does not find it, and where it is an encoder that
+    scores nothing: such a one is loaded too, and given a last layer of random weights.
+    """
+    sentence_transformers = import_encoders("sentence_transformers")
+    hush()
+    try:
+        model = sentence_transformers.CrossEncoder(name, device="cpu")
+    except Exception as error:  # whatever a hub, a folder or a model's code may raise
+        raise ConfigError(f"the cross-encoder {name!r} cannot be loaded ({first_line(error)})") from error
+    loaded, stored = type(model.transformers_model).__name__, model.config.architectures or []
+    if stored and loaded.endswith("ForSequenceClassification") and loaded not in stored:
+        raise ConfigError(f"{name!r} is no cross-encoder ({stored[0]}, which scores nothing); name one")
+    return model
 
 
 def encoder_path(name: str) -> str:

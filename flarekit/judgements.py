@@ -64,8 +64,11 @@ class PostSignal(SignalCard, Protocol):
 
 Grouping = Callable[[Sequence[str], str], Sequence[int]]
 """A group number for each answer to a question: those that mean the same have the same number."""
-GROUPINGS: dict[str, Grouping] = {"words": same_words}
-"""Ways to tell whether two answers mean the same; `flarekit.escalation` adds "embedding"."""
+GROUPINGS: dict[str, Callable[[str], Grouping]] = {"words": lambda model: same_words}
+"""Ways to tell whether two answers mean the same, each made from the name of the model that tells, where one does.
+`flarekit.escalation` adds "entailment"."""
+NLI = "cross-encoder/nli-deberta-v3-xsmall"
+"""The cross-encoder that is asked for entailment unless another one is named; a small one, on the Hugging Face hub."""
 
 _SAMPLING = "seeded sampling (temperature, seed)"
 
@@ -81,7 +84,9 @@ class _VoteShare:
 
     async def judge(self, answered: Answered) -> Probe:
         answers, segments = await _answers(answered, self.samples, self.temperature)
-        return _probe(self.name, 1 - majority(same_words(answers))[1], answered.role, segments, answers)
+        return _probe(
+            self.name, 1 - majority(same_words(answers, answered.question))[1], answered.role, segments, answers
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class _SemanticEntropy:
     samples: int = 5
     temperature: float = 0.7
     grouping: str = "words"
+    nli: str = NLI
     name: str = "semantic-entropy"
     high: float = math.inf
     source: str = "Kuhn et al., arXiv:2302.09664; Farquhar et al. 2024"
@@ -96,7 +102,7 @@ class _SemanticEntropy:
 
     async def judge(self, answered: Answered) -> Probe:
         answers, segments = await _answers(answered, self.samples, self.temperature)
-        groups = await asyncio.to_thread(find_grouping(self.grouping), answers, answered.question)
+        groups = await asyncio.to_thread(find_grouping(self.grouping, self.nli), answers, answered.question)
         return _probe(self.name, entropy_of(groups), answered.role, segments, answers)
 
 
@@ -132,7 +138,7 @@ POST_SIGNALS: dict[str, Callable[..., PostSignal]] = {
     "self-verification": _SelfVerification,
 }
 """The signals that judge a finished answer, by name; their parameters are `samples`, `temperature` and, for
-semantic-entropy, `grouping`."""
+semantic-entropy, `grouping` and `nli`."""
 
 _EXAMPLES: tuple[tuple[str, str, Literal["Correct", "Incorrect"]], ...] = (
     ("Which river flows through Vienna?", "the Danube", "Correct"),
@@ -164,13 +170,21 @@ def find_post_signal(name: str, **parameters: object) -> PostSignal:
     return POST_SIGNALS[name](**parameters)
 
 
-def find_grouping(name: str) -> Grouping:
-    """The way to group answers that is called `name`."""
+def find_grouping(name: str, model: str = NLI) -> Grouping:
+    """The way to group answers that is called `name`; `model` is loaded when the first answers are grouped.
+
+    `ConfigError` for an unknown name, and for embeddings: alone they take different answers for one.
+    """
+    if name == "embedding":
+        raise ConfigError(
+            'answers are no longer grouped by embeddings, to which "1985" and "1986" are one answer: '
+            "use grouping=words, or grouping=entailment with a cross-encoder"
+        )
     if name not in GROUPINGS:
         import_module("flarekit.escalation")
     if name not in GROUPINGS:
         raise ConfigError(f"answers cannot be grouped by {name!r}; there are {', '.join(GROUPINGS)}")
-    return GROUPINGS[name]
+    return GROUPINGS[name](model)
 
 
 async def _answers(answered: Answered, samples: int, temperature: float) -> tuple[list[str], list[Segment]]:

@@ -7,15 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import regex
-
+from flarekit.canonical import canonical
 from flarekit.engine import Engine
 from flarekit.prompts import Prompt
 from flarekit.sentences import SentenceSplitter
 from flarekit.tokens import text_of
 from flarekit.trace import Role, Segment
-
-_ARTICLES_AND_MARKS = regex.compile(r"\b(?:a|an|the)\b|[^\w\s\p{M}]")
 
 
 def _never(_: str, __: str) -> bool | None:
@@ -87,8 +84,8 @@ def answers_of(segments: Sequence[Segment], form: Prompt) -> list[str]:
 
 
 def same_words(answers: Sequence[str], question: str = "") -> list[int]:
-    """A group number for each answer: those that differ only in case, punctuation and articles have the same."""
-    plain = [" ".join(_ARTICLES_AND_MARKS.sub(" ", answer.lower()).split()) for answer in answers]
+    """A group number for each answer: those that say the same in other writing have the same (`canonical`)."""
+    plain = [canonical(answer, question) for answer in answers]
     return [plain.index(one) for one in plain]
 
 

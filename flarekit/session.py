@@ -549,7 +549,7 @@ class Session:
         )
         self._pass(max(segment.seconds for segment in segments))
         self._votes[action.temperature] = answers_of(segments, form)
-        winner, _ = majority(same_words(self._votes[action.temperature]))
+        winner, _ = majority(same_words(self._votes[action.temperature], self.trace.question))
         for place, segment in enumerate(segments):
             segment.at, segment.seconds = began, self._now() - began
             segment.kept = segment.kept if place == winner else 0

@@ -7,14 +7,13 @@ milliseconds on a CPU for twenty of them, where an index takes a few.
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from flarekit.encoders import first_line, hush, import_encoders
+from flarekit.encoders import import_encoders, load_cross_encoder
 from flarekit.errors import ConfigError
 from flarekit.retrieval import BatchRetriever, Hit
 from flarekit.retrievers.batched import Batched
@@ -63,18 +62,8 @@ class Reranker(Batched):
         return [Hit(passages[place], float(scores[place])) for place in np.argsort(-scores, kind="stable")]
 
 
-@functools.cache
 def _load(name: str) -> Any:
-    sentence_transformers = import_encoders("sentence_transformers")
-    hush()
-    try:
-        model = sentence_transformers.CrossEncoder(name, device="cpu")
-    except Exception as error:  # whatever a hub, a folder or a model's code may raise
-        raise ConfigError(f"the cross-encoder {name!r} cannot be loaded ({first_line(error)})") from error
+    model = load_cross_encoder(name)
     if model.num_labels != 1:
         raise ConfigError(f"the cross-encoder {name!r} gives {model.num_labels} scores for a passage; one is needed")
-    # Any other encoder is loaded too, and given a last layer of random weights.
-    loaded, stored = type(model.transformers_model).__name__, model.config.architectures or []
-    if stored and loaded.endswith("ForSequenceClassification") and loaded not in stored:
-        raise ConfigError(f"{name!r} is no cross-encoder ({stored[0]}, which scores nothing); name one")
     return model

@@ -17,7 +17,7 @@ from scripted import ScriptedEngine, ScriptedRetriever, tokens
 from flarekit.actions import Draft, last_tokens_query, requested_query, uncertain_words_query
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError
-from flarekit.judgements import entropy_of, find_grouping
+from flarekit.judgements import entropy_of
 from flarekit.policies import Policy, arm_policy, parse_policy
 from flarekit.prompts import Prompt
 from flarekit.sampling import majority, same_words
@@ -444,12 +444,3 @@ async def test_direct_answers_without_reasoning_and_roles_change_the_instruction
     assert "reasoning" not in engine.prompts[0]
     await ask("closed-book:role=sceptic", engine)
     assert engine.prompts[1].startswith("You are a sceptic")
-
-
-def test_paraphrases_mean_the_same_by_their_embeddings() -> None:
-    pytest.importorskip("sentence_transformers")
-    said = ["the United States", "USA", "Oslo", "25 June 1852", "June 25, 1852", "June 25, 1853", "yes", "no", ""]
-    assert list(find_grouping("embedding")(said, "Where?")) == [0, 0, 2, 3, 3, 5, 6, 7, 8]
-    assert list(find_grouping("words")(said, "Where?")) == list(range(9))
-    with pytest.raises(ConfigError, match="cannot be grouped by 'taste'"):
-        find_grouping("taste")

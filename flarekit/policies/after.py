@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flarekit.actions import Escalate, Retrieve, Vote, question_query
-from flarekit.judgements import POST_SIGNALS, find_post_signal
+from flarekit.judgements import NLI, POST_SIGNALS, find_grouping, find_post_signal
 from flarekit.policies.base import Amount, Count, K, Probability, Rule, policy
 from flarekit.signals import find_signal
 from flarekit.triggers import Trigger, always
@@ -61,14 +61,23 @@ def vote_cascade(
 
 @policy("semantic-entropy", paper="Kuhn et al. 2023, arXiv:2302.09664", cost=f"1 + n answers; {_STRONG}")
 def semantic_entropy(
-    *, samples: Count = 5, threshold: Amount = 1.0, temperature: Probability = 0.7, grouping: str = "words"
+    *,
+    samples: Count = 5,
+    threshold: Amount = 1.0,
+    temperature: Probability = 0.7,
+    grouping: str = "words",
+    nli: str = NLI,
 ) -> tuple[Rule, ...]:
     """Ask the strong model where sampled answers mean different things (section 3; the discrete form of Farquhar 2024).
 
-    The paper groups answers by bidirectional entailment of a DeBERTa. `grouping=words` groups short answers that differ
-    in nothing but case, punctuation and articles; `grouping=embedding` those whose sentence embeddings are close.
+    `grouping=entailment` is the paper's: answers are one where each entails the other, with the question before both,
+    by the cross-encoder `nli` (a name on the hub, or a folder). `grouping=words` needs no model: short answers are one
+    where they differ in nothing but how they are written, with numbers, dates and negations compared exactly.
     """
-    meanings = find_post_signal("semantic-entropy", samples=samples, temperature=temperature, grouping=grouping)
+    find_grouping(grouping)  # a name that is none is refused here, and not after the first samples
+    meanings = find_post_signal(
+        "semantic-entropy", samples=samples, temperature=temperature, grouping=grouping, nli=nli
+    )
     return (Rule(Trigger(meanings, threshold, "post"), Escalate(restart=True)),)
 
 
