@@ -16,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 from flarekit.errors import ConfigError
 from flarekit.escalation.fitting import Fitted
 
-Shape = Literal["score", "chooser", "asked", "stream"]
-"""A score of a question; a choice among arms; a score that an engine is asked for; a score of a running answer."""
+Shape = Literal["score", "chooser", "asked", "stream", "answer"]
+"""A score of a question; a choice among arms; a score that an engine is asked for; a score of a running answer; a score
+of a finished one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class Kind:
     """What its functions' names end in, where a module has several kinds."""
     target: str = "wrong"
     """What it predicts unless told otherwise."""
+    strong: str = "rag"
+    """The arm that stands for help unless told otherwise."""
     arms: tuple[str, ...] = ()
     """The arms that a chooser takes unless told otherwise; all, where there are none."""
     fewest: int = 2
@@ -99,6 +102,15 @@ KINDS: dict[str, Kind] = {
         Kind("avengers-pro", "chooser", "Avengers-Pro (Zhang et al. 2025, arXiv:2508.12631)", "avengers_pro", fewest=3),
         Kind("masrouter", "chooser", "MasRouter (Yue et al. 2025, arXiv:2502.11133)", "masrouter"),
         Kind("mid-lr", "stream", "a learned trigger during generation, flarekit's own", "mid_lr"),
+        Kind(
+            "automix",
+            "answer",
+            "AutoMix (Madaan et al. 2023, arXiv:2310.12963)",
+            "automix",
+            "",
+            "helps",
+            strong="strong",
+        ),
     )
 }
 """Every kind of router, by name."""

@@ -78,5 +78,19 @@ def chooser_metrics(choice: ArrayLike, scores: Floats, costs: Floats, best: int)
     return found
 
 
+def handover_metrics(handed: ArrayLike, weak: Floats, strong: Floats) -> dict[str, Any]:
+    """How often answers are handed over and what that scores, against as many that are drawn by lot; all of shape (n,).
+
+    Handing a share s over by lot scores s times the strong model's mean and 1 - s times the weak one's.
+    """
+    flags = np.asarray(handed, dtype=float)
+    weights = resampled(len(flags)) / len(flags)
+    share, alone, helped = weights @ flags, weights @ weak, weights @ strong
+    score = weights @ np.where(flags > 0, strong, weak)
+    values = {"handed over": share, "score": score, "score of the weak arm": alone, "score of the strong arm": helped}
+    values["score against as many by lot"] = score - ((1 - share) * alone + share * helped)
+    return {name: summary(found) for name, found in values.items()}
+
+
 def _rounded(value: float) -> float | None:
     return round(float(value), 4) if np.isfinite(value) else None

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation import folder as folders
+from flarekit.escalation.automix import AnswerRouter, hands_over
 from flarekit.escalation.fitting import Fitted, Task
 from flarekit.escalation.in_context import ask, shown
 from flarekit.escalation.kinds import Kind, find_kind
 from flarekit.escalation.mid_lr import MidRouter
 from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target
-from flarekit.escalation.quality import chooser_metrics, score_metrics
+from flarekit.escalation.quality import chooser_metrics, handover_metrics, score_metrics
 from flarekit.escalation.split import digest, split
 from flarekit.policies.base import split_arm
 from flarekit.prompts import Prompt
@@ -92,7 +93,10 @@ class ArmRouter:
         return [int(place) for place in found]
 
 
-Router = ScoreRouter | AskedRouter | ArmRouter | MidRouter
+Router = ScoreRouter | AskedRouter | ArmRouter | MidRouter | AnswerRouter
+Recorded = Mapping[str, Sequence[Token]] | Mapping[str, Sequence[bool]]
+"""What some kinds need of the weak arm's answers, by question id: `mid-lr` their tokens, `automix` whether each of
+several judgements calls the answer correct."""
 _QUESTION = "In which town was the architect of the opera house born?"
 _ANSWER = [Token(text, 0, -0.5, {text: -0.5, " a": -1.2}) for text in (" In", " Riga", ".")]
 
@@ -103,17 +107,17 @@ def train_router(
     *,
     target: Target | None = None,
     weak: str = "closed-book",
-    strong: str = "rag",
+    strong: str | None = None,
     arms: Sequence[str] = (),
-    answers: Mapping[str, Sequence[Token]] | None = None,
+    answers: Recorded | None = None,
     test_share: float = 0.3,
     seed: int = 0,
     **options: Any,
 ) -> Router:
     """Fit a router on a calibration split of the questions and judge it on the rest; its manifest says how it did.
 
-    Score routers predict `target` of the arms `weak` and `strong`; choosers choose among `arms`. `answers` are the weak
-    arm's tokens by question id, which `mid-lr` alone needs. Further options are the kind's own (its module's `fit`).
+    Score routers predict `target` of the arms `weak` and `strong` (None: the kind's own); choosers choose among `arms`.
+    `answers` is needed by `mid-lr` and `automix` alone. Further options are the kind's own (its module's `fit`).
     `DataError` where there is too little to learn from, `ConfigError` for an unknown kind, arm or option.
     """
     known = find_kind(kind)
@@ -124,9 +128,9 @@ def train_router(
         if len(strata) < 4:
             raise DataError(f"a {kind} router needs at least 4 questions that every arm answered, not {len(strata)}")
     else:
-        task = score_task(known, outcomes, target, weak, strong, seed)
-        if known.shape == "stream" and (answers is None or not all(id_ in answers for id_ in outcomes.ids)):
-            raise DataError(f"a {kind} router needs recorded tokens of every answer; train it on run directories")
+        if known.shape in ("stream", "answer"):
+            outcomes = _with_recorded(known, outcomes, answers)
+        task = score_task(known, outcomes, target, weak, strong or known.strong, seed)
         truth = outcomes.labels(task.weak, task.strong, _target(task.target))
         if min(truth.sum(), (~truth).sum()) < 4:
             count = f"{truth.sum()} of {len(truth)}"
@@ -154,14 +158,16 @@ def fit_rows(
     kind: Kind,
     task: Task,
     rows: NDArray[np.int64],
-    answers: Mapping[str, Sequence[Token]] | None,
+    answers: Recorded | None,
     options: Mapping[str, Any],
 ) -> Fitted:
     """Fit on some of the questions, and on nothing that is known of the others."""
     part = Task(task.outcomes.take(rows), task.labels[rows], task.weak, task.strong, task.target, task.seed)
+    recorded = [answers[id_] for id_ in part.outcomes.ids] if answers and kind.shape in ("stream", "answer") else []
     if kind.shape == "stream":
-        texts = [(answers or {})[id_] for id_ in part.outcomes.ids]
-        return kind.fit(texts, part.labels > 0.5, **options)
+        return kind.fit(recorded, part.labels > 0.5, **options)
+    if kind.shape == "answer":
+        return kind.fit(part, recorded, **options)
     fitted = kind.fit(part, **options)
     if kind.shape != "chooser":
         return fitted
@@ -202,6 +208,8 @@ def _try(router: Router) -> None:
     if isinstance(router, AskedRouter):
         shown(router.fitted, _QUESTION)
         return
+    if isinstance(router, AnswerRouter):
+        return  # whose check has seen to it
     value = router.probability([_QUESTION])[0] if isinstance(router, ScoreRouter) else router(_ANSWER)
     if not 0 <= value <= 1:
         raise ValueError(f"it gives {value:g} for a probability")
@@ -223,6 +231,21 @@ def _router(manifest: dict[str, Any], fitted: Fitted) -> Router:
             return ArmRouter(manifest, fitted, kind.name, kind.paper, tuple(fitted.settings["arm_names"]))
         case "stream":
             return MidRouter(manifest, fitted)
+        case "answer":
+            return AnswerRouter(manifest, fitted)
+
+
+def _with_recorded(kind: Kind, outcomes: Outcomes, answers: Recorded | None) -> Outcomes:
+    """The questions that something is recorded of; a `DataError` where it must be all of them and is not."""
+    known = [row for row, id_ in enumerate(outcomes.ids) if answers and id_ in answers]
+    if kind.shape == "stream" and len(known) < len(outcomes.ids):
+        raise DataError(f"a {kind.name} router needs recorded tokens of every answer; train it on run directories")
+    if not known:
+        raise DataError(
+            f"a {kind.name} router needs recorded judgements of the weak answers; run them with --policy watch or "
+            "--policy self-verify-cascade"
+        )
+    return outcomes.take(known)
 
 
 def _arms(kind: Kind, outcomes: Outcomes, wanted: Sequence[str]) -> Sequence[str]:
@@ -281,7 +304,7 @@ def _metrics(
     task: Task,
     rows: NDArray[np.int64],
     test: NDArray[np.int64],
-    answers: Mapping[str, Sequence[Token]] | None,
+    answers: Recorded | None,
 ) -> dict[str, Any] | None:
     """How the router does on the test questions; None where only an engine can say."""
     outcomes, judged = task.outcomes, task.outcomes.take(test)
@@ -292,7 +315,12 @@ def _metrics(
         case ScoreRouter():
             scores = router.probability(judged.questions)
         case MidRouter():
-            scores = np.array([router.highest((answers or {})[id_]) for id_ in judged.ids])
+            tokens: Any = answers
+            scores = np.array([router.highest(tokens[id_]) for id_ in judged.ids])
+        case AnswerRouter():
+            said: Any = [(answers or {})[id_] for id_ in judged.ids]
+            handed = hands_over(router.fitted, said)
+            return handover_metrics(handed, judged.scores[:, task.weak], judged.scores[:, task.strong])
         case AskedRouter():
             return None
     return score_metrics(judged.labels(task.weak, task.strong, _target(task.target)), scores)

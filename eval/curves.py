@@ -44,7 +44,7 @@ class Spec:
         for name in _THRESHOLDS:
             if name in self.parameters:
                 return float(self.parameters[name])
-            if name in defaults:
+            if name in defaults and defaults[name].default is not None:
                 return float(defaults[name].default)
         return None
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,15 +18,20 @@ from flarekit.eval.fitted import lessons_of
 from flarekit.eval.metrics import f1
 from flarekit.eval.pool import take, take_strings
 from flarekit.eval.recorded import RecordedRun, read_run
+from flarekit.judgements import agrees
 from flarekit.prompts import Prompt
 from flarekit.retrievers.corpus import read_json_lines
 from flarekit.tokens import Token, text_of
-from flarekit.trace import Trace
+from flarekit.trace import Probe, Trace
 
-__all__ = ["WRONG_BELOW", "Target", "label", "read_answers", "read_outcomes"]
+__all__ = ["WRONG_BELOW", "Target", "label", "read_answers", "read_judgements", "read_outcomes"]
+
+T = TypeVar("T")
 
 _FILE_ARMS = {"no_retrieval": "closed-book", "one_retrieval": "rag"}
 """The fields of a file of recorded answers, with the arms that they stand for."""
+_JUDGED = ("self-verification", "automix")
+"""The signals whose probes hold judgements of an answer."""
 _FILE_COSTS = (1.0, 2.0)
 """Such a file counts no tokens: only that looking up costs more than not is known."""
 
@@ -75,26 +82,69 @@ def read_outcomes(
 
 def read_answers(sources: Iterable[Path], arm: str = "closed-book") -> dict[str, Sequence[Token]]:
     """The tokens of one arm's answers by question id, as `read_outcomes` calls the questions; files hold none."""
+    return _by_question(sources, partial(_tokens_of, wanted=arm))
+
+
+def read_judgements(sources: Iterable[Path], arm: str = "closed-book") -> dict[str, list[bool]]:
+    """Whether each judgement of an answer of `arm` calls it correct, by question id as in `read_outcomes`.
+
+    Policies that judge what they do not change record them: `watch` and `self-verify-cascade`. A judgement of another
+    answer than the arm's own is left out.
+    """
+    return _by_question(sources, partial(_judgements_of, wanted=arm))
+
+
+def _by_question(
+    sources: Iterable[Path], read: Callable[[RecordedRun, Mapping[str, str]], Mapping[str, T]]
+) -> dict[str, T]:
+    """What `read` finds in every run, which is given the policies by their arms' names, by question id."""
     paths = list(dict.fromkeys(sources))
     runs = [read_run(path) for path in paths if path.is_dir()]
     several = len({_model(run) for run in runs}) > 1
-    found: dict[str, dict[str, Sequence[Token]]] = {}
+    found: dict[str, dict[str, T]] = {}
     asked: dict[str, dict[str, None]] = {}
     for run in runs:
         asked.setdefault(run.manifest.dataset.name, {}).update(dict.fromkeys(run.questions))
         names = {_arm(run, policy, several): policy for policy in run.traces}
-        try:
-            policy = names[list(names)[find_arm(list(names), arm)]]
-        except ConfigError:
-            continue
-        tokens = {id_: _tokens(trace) for id_, trace in run.traces[policy].items()}
-        found.setdefault(run.manifest.dataset.name, {}).update(tokens)
+        found.setdefault(run.manifest.dataset.name, {}).update(read(run, names))
     collide = _collisions(asked.values())
     return {
-        f"{dataset}/{id_}" if id_ in collide else id_: tokens
+        f"{dataset}/{id_}" if id_ in collide else id_: one
         for dataset, answers in found.items()
-        for id_, tokens in answers.items()
+        for id_, one in answers.items()
     }
+
+
+def _tokens_of(run: RecordedRun, names: Mapping[str, str], wanted: str) -> dict[str, Sequence[Token]]:
+    policy = _policy_of(names, wanted)
+    return {} if policy is None else {id_: _tokens(trace) for id_, trace in run.traces[policy].items()}
+
+
+def _judgements_of(run: RecordedRun, names: Mapping[str, str], wanted: str) -> dict[str, list[bool]]:
+    policy = _policy_of(names, wanted)
+    if policy is None:
+        return {}
+    found: dict[str, list[bool]] = {}
+    for traces in run.traces.values():
+        for id_, trace in traces.items():
+            own = run.traces[policy].get(id_)
+            said = [event.texts for event in trace.events if isinstance(event, Probe) and event.signal in _JUDGED]
+            if said and own and _first_text(trace) == _first_text(own):
+                found.setdefault(id_, [agrees(text) for text in said[0]])
+    return found
+
+
+def _policy_of(names: Mapping[str, str], wanted: str) -> str | None:
+    """The policy of the arm that `wanted` names; None where the run has none."""
+    try:
+        return names[list(names)[find_arm(list(names), wanted)]]
+    except ConfigError:
+        return None
+
+
+def _first_text(trace: Trace) -> str:
+    """What was generated first, and so judged, whether or not it was thrown away afterwards."""
+    return text_of(trace.segments[0].tokens) if trace.segments else ""
 
 
 def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:

@@ -128,8 +128,13 @@ class _SelfVerification:
             temperature=self.temperature,
         )
         said = [text_of(segment.tokens).strip() for segment in segments]
-        agreed = sum(one.lower().startswith("correct") for one in said)
+        agreed = sum(map(agrees, said))
         return _probe(self.name, 1 - agreed / len(said), answered.role, segments, said)
+
+
+def agrees(judgement: str) -> bool:
+    """Whether a sampled judgement calls the answer correct."""
+    return judgement.strip().lower().startswith("correct")
 
 
 POST_SIGNALS: dict[str, Callable[..., PostSignal]] = {

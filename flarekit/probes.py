@@ -28,6 +28,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
+from flarekit.judgements import PostSignal
 from flarekit.prompts import Prompt
 from flarekit.signals import SignalCard, StreamSignal, entropy
 from flarekit.tokens import Usage
@@ -140,8 +141,9 @@ PRE_SIGNALS: dict[str, PreSignal] = {
 }
 """The pre-generation signals that need nothing but an engine, by name."""
 
-Router = PreSignal | Chooser | StreamSignal
-"""What may be trained: a number for a question, a choice among policies, or a number for a running answer."""
+Router = PreSignal | Chooser | StreamSignal | PostSignal
+"""What may be trained: a number for a question, a choice among policies, a number for a running answer or a finished
+one."""
 ROUTERS: dict[str, Callable[[Path], Router]] = {}
 """Loaders of trained routers by kind, filled by `flarekit.escalation`: the core knows no classifier."""
 
@@ -178,6 +180,12 @@ def load_stream_router(folder: str | Path) -> StreamSignal:
     """The router in `folder`, which must watch a stream."""
     router = load_router(folder)
     return router if isinstance(router, StreamSignal) else _refuse(folder, router, "watches an answer while it streams")
+
+
+def load_post_router(folder: str | Path) -> PostSignal:
+    """The router in `folder`, which must judge a finished answer."""
+    router = load_router(folder)
+    return router if isinstance(router, PostSignal) else _refuse(folder, router, "judges a finished answer")
 
 
 def load_chooser(folder: str | Path) -> Chooser:

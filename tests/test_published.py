@@ -386,9 +386,9 @@ async def test_a_vote_cascade_accepts_a_large_enough_share(threshold: float, ans
     assert trace.answer == answer
 
 
-async def test_automix_counts_the_judgements_that_agree() -> None:
+async def test_a_self_verifying_cascade_counts_the_judgements_that_agree() -> None:
     weak = ScriptedEngine([*FIRST, *ANSWER], [" Correct"], [" Incorrect"], [" Correct", ","], [" Perhaps"])
-    trace = await ask("automix:samples=4,threshold=0.6", weak, strong=ScriptedEngine())
+    trace = await ask("self-verify-cascade:samples=4,threshold=0.6", weak, strong=ScriptedEngine())
     [probe] = [event for event in trace.events if isinstance(event, Probe)]
     assert probe.value == 0.5
     assert probe.texts == ["Correct", "Incorrect", "Correct,", "Perhaps"]
@@ -396,9 +396,9 @@ async def test_automix_counts_the_judgements_that_agree() -> None:
     assert trace.costs().escalations == 0
 
 
-async def test_automix_asks_the_strong_model_anew_where_too_few_agree() -> None:
+async def test_a_self_verifying_cascade_asks_the_strong_model_anew_where_too_few_agree() -> None:
     weak, strong = ScriptedEngine([*FIRST, *ANSWER], [" Incorrect"], [" Correct"]), ScriptedEngine(REUS)
-    trace = await ask("automix:samples=2", weak, strong=strong)
+    trace = await ask("self-verify-cascade:samples=2", weak, strong=strong)
     assert (trace.answer, trace.costs().strong_share) == ("Reus", 1)
     assert strong.prompts[0].endswith("Answer:")
 

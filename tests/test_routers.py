@@ -24,6 +24,7 @@ from flarekit.escalation.kinds import KINDS
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers import ArmRouter, Router, ScoreRouter, save_router, train_router
 from flarekit.escalation.split import folds, normalize_question, split
+from flarekit.judgements import PostSignal
 from flarekit.policies import parse_policy
 from flarekit.probes import PreSignal, load_chooser, load_router
 from flarekit.prompts import Prompt
@@ -52,8 +53,15 @@ def answers(outcomes: Outcomes) -> Mapping[str, Sequence[Token]]:
     }
 
 
+def judgements(outcomes: Outcomes) -> Mapping[str, Sequence[bool]]:
+    """Wrong answers agree with themselves once in four."""
+    return {id_: [score >= 0.5] * 3 + [True] for id_, score in zip(outcomes.ids, outcomes.scores[:, 0], strict=True)}
+
+
 def train(kind: str, outcomes: Outcomes | None = None, **options: Any) -> Router:
     outcomes = outcomes or toy()
+    if kind == "automix":
+        return train_router(kind, outcomes, **{"answers": judgements(outcomes), "strong": "rag", **options})
     return train_router(kind, outcomes, answers=answers(outcomes), **options)
 
 
@@ -275,6 +283,8 @@ def test_every_kind_is_what_policies_take_it_for(kind: str, tmp_path: Path) -> N
             assert loaded.high == 1.0
         case "stream":
             assert isinstance(loaded, StreamSignal)
+        case "answer":
+            assert isinstance(loaded, PostSignal)
         case "chooser":
             assert load_chooser(tmp_path).arms == ("closed-book", "rag", "iter-retgen")
     assert {path.suffix for path in tmp_path.iterdir()} <= {".json", ".npz"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from flarekit.session import Session
 from flarekit.trace import Chosen, Probe
 from flarekit.vllm import VLLMEngine
 
-ARMS = ("closed-book", "rag", "iter-retgen")
+ARMS = ("closed-book", "rag", "iter-retgen", "strong")
 TOPICS = ("river", "capital", "novel", "currency", "mountain", "film")
 QUESTIONS = [f"{'Who' if number % 2 else 'When'} was {TOPICS[number % 6]} {number}?" for number in range(60)]
 
@@ -27,14 +28,14 @@ QUESTIONS = [f"{'Who' if number % 2 else 'When'} was {TOPICS[number % 6]} {numbe
 def outcomes() -> Outcomes:
     """Questions that ask "who" are answered with passages alone, those that ask "when" without them."""
     hard = np.arange(60) % 2 == 1
-    scores = np.stack([~hard, hard, hard], axis=1).astype(float)
-    costs = np.tile([1.0, 2.0, 4.0], (60, 1))
+    scores = np.stack([~hard, hard, hard, hard], axis=1).astype(float)
+    costs = np.tile([1.0, 2.0, 4.0, 3.0], (60, 1))
     return Outcomes([f"q{number}" for number in range(60)], QUESTIONS, ARMS, scores, costs)
 
 
 def spec_of(kind: str, folder: Path) -> str:
     match KINDS[kind].shape:
-        case "chooser":
+        case "chooser" | "answer":
             return f"{kind}:router={folder}"
         case "stream":
             return f"mid-retrieve:threshold=0.5,router={folder}"
@@ -48,11 +49,15 @@ async def test_every_kind_of_router_decides_for_a_real_session(
     vllm_server: TestServer, tmp_path: Path, kind: str
 ) -> None:
     said = {f"q{number}": tokens("It", " was", (" so", 0.2 if number % 2 else 0.9), ".") for number in range(60)}
-    save_router(train_router(kind, outcomes(), answers=said if kind == "mid-lr" else None), tmp_path / "router")
+    judged = {f"q{number}": [number % 2 == 0] * 3 for number in range(60)}
+    recorded: Any = {"mid-lr": said, "automix": judged}.get(kind)
+    save_router(train_router(kind, outcomes(), answers=recorded), tmp_path / "router")
     policy = parse_policy(spec_of(kind, tmp_path / "router"))
     world = build_world()
     async with VLLMEngine(vllm_server.url) as engine:
-        session = Session(policy, world.questions[0].text, weak=engine, retriever=BM25Retriever(world.corpus))
+        session = Session(
+            policy, world.questions[0].text, weak=engine, strong=engine, retriever=BM25Retriever(world.corpus)
+        )
         trace = await session.run()
     decided = [event for event in trace.events if isinstance(event, Probe | Chosen)]
     assert trace.segments

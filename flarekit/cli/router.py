@@ -25,6 +25,7 @@ Kind = Literal[
     "avengers-pro",
     "masrouter",
     "mid-lr",
+    "automix",
 ]
 
 app = typer.Typer(help="Routers that are trained on recorded runs.", no_args_is_help=True)
@@ -42,13 +43,17 @@ def train(
         ),
     ] = None,
     weak: Annotated[str, typer.Option(help="The arm that answers without help.")] = "closed-book",
-    strong: Annotated[str, typer.Option("--strong", "--helped", help="The arm that stands for help.")] = "rag",
+    strong: Annotated[
+        str | None, typer.Option("--strong", "--helped", help="The arm that stands for help: rag; of automix, strong.")
+    ] = None,
     arm: Annotated[
         list[str] | None, typer.Option(help="An arm that a chooser may choose; all recorded ones unless given.")
     ] = None,
     encoder: Annotated[str | None, typer.Option(help="The encoder's name or folder; all-MiniLM-L6-v2.")] = None,
     alpha: Annotated[float | None, typer.Option(help="avengers-pro: weight of the score against the cost.")] = None,
-    cost_weight: Annotated[float | None, typer.Option("--lambda", help="masrouter: weight of the cost.")] = None,
+    cost_weight: Annotated[
+        float | None, typer.Option("--lambda", help="masrouter, automix: weight of the cost.")
+    ] = None,
     clusters: Annotated[int | None, typer.Option(help="avengers-pro: how many.")] = None,
     labels: Annotated[str | None, typer.Option(help="hybrid-llm: det, prob or trans.")] = None,
     option: Annotated[
@@ -60,12 +65,11 @@ def train(
     """Train a router on one part of what was recorded, and judge it on the rest."""
     # scikit-learn takes seconds to import: only this command waits for it.
     from flarekit.escalation.routers import save_router, train_router
-    from flarekit.eval.outcomes import read_answers, read_outcomes
+    from flarekit.eval.outcomes import read_outcomes
 
     given = {"encoder": encoder, "alpha": alpha, "cost_weight": cost_weight, "clusters": clusters, "labels": labels}
     options = {name: value for name, value in given.items() if value is not None} | _pairs(option or [], kind)
     outcomes = read_outcomes(sources, arms=_arms(kind, weak, strong, arm), weak=weak)
-    answers = read_answers(sources, weak) if kind == "mid-lr" else None
     router = train_router(
         kind,
         outcomes,
@@ -73,7 +77,7 @@ def train(
         weak=weak,
         strong=strong,
         arms=arm or (),
-        answers=answers,
+        answers=_recorded(kind, sources, weak),
         test_share=test_share,
         seed=seed,
         **options,
@@ -92,12 +96,27 @@ def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit ro
     typer.echo("\n".join(_described(read_manifest(folder), folder)))
 
 
-def _arms(kind: Kind, weak: str, strong: str, arms: Sequence[str] | None) -> Sequence[str]:
+def _recorded(kind: Kind, sources: Sequence[Path], weak: str) -> Any:
+    """What the kind needs of the weak arm's answers, by question id; None where that is nothing."""
+    from flarekit.escalation.kinds import KINDS
+    from flarekit.eval.outcomes import read_answers, read_judgements
+
+    match KINDS[kind].shape:
+        case "stream":
+            return read_answers(sources, weak)
+        case "answer":
+            return read_judgements(sources, weak)
+        case _:
+            return None
+
+
+def _arms(kind: Kind, weak: str, strong: str | None, arms: Sequence[str] | None) -> Sequence[str]:
     """The arms to read: the fewer there are, the more questions have all of them."""
     from flarekit.escalation.kinds import KINDS
 
     if KINDS[kind].shape == "chooser":
         return arms or ()
+    strong = strong or KINDS[kind].strong
     # RouteLLM's factors are shared between arms, so it learns from all pairs that it is given.
     return [weak, strong, *(one for one in arms or () if one not in (weak, strong))]
 
@@ -130,6 +149,7 @@ def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
         f"  questions    {split['calibration']} fitted on, {split['test']} judged on (seed {manifest['seed']})",
         f"  {'best arm     ' if kind.shape == 'chooser' else 'labels       '}{labels}{ties}",
         f"  settings     {', '.join(f'{key}={value}' for key, value in hyper.items()) or 'none'}",
+        *_hands_over(manifest["hyperparameters"]),
         f"  made         {manifest['created']} by flarekit {manifest['flarekit']}",
         *_metrics(manifest["metrics"]),
         *_caution(kind, manifest["arms"]),
@@ -147,6 +167,14 @@ def _caution(kind: Known, arms: Sequence[str]) -> list[str]:
     except ConfigError as error:
         return [f"  caution      {error}; train it again"]
     return []
+
+
+def _hands_over(settings: Mapping[str, Any]) -> list[str]:
+    """The numbers of agreeing judgements at which an answer is handed over, where that is what was learnt."""
+    if "hands_over_at" not in settings:
+        return []
+    counts = ", ".join(map(str, settings["hands_over_at"])) or "none"
+    return [f"  hands over   where so many of {settings['samples']} judgements agree: {counts}"]
 
 
 def _predicts(shape: str, manifest: Mapping[str, Any]) -> str:
@@ -182,6 +210,8 @@ def _number(value: float | None) -> str:
 def _usage(shape: str, kind: str, folder: Path) -> str:
     match shape:
         case "chooser":
+            return f"--policy {kind}:router={folder}"
+        case "answer":
             return f"--policy {kind}:router={folder}"
         case "stream":
             return f"--policy mid-retrieve:router={folder},threshold=0.5"

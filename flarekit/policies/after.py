@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from flarekit.actions import Escalate, Retrieve, Vote, question_query
+from flarekit.errors import ConfigError
 from flarekit.judgements import NLI, POST_SIGNALS, find_grouping, find_post_signal
-from flarekit.policies.base import Amount, Count, K, Probability, Rule, policy
+from flarekit.policies.base import POLICIES, Amount, Count, K, Policy, Probability, Rule, policy
+from flarekit.probes import load_post_router
 from flarekit.signals import find_signal
-from flarekit.triggers import Trigger, always
+from flarekit.triggers import NEVER, Trigger, always
 
 _STRONG = "≤ 1 strong answer"
 
@@ -34,16 +36,39 @@ def cascade(
     return (Rule(_after(signal, threshold, words_only, samples), Escalate(restart=True)),)
 
 
-@policy("automix", paper="Madaan et al. 2023, arXiv:2310.12963", cost=f"k short judgements; {_STRONG}")
-def automix(*, threshold: Probability = 0.5, samples: Count = 5) -> tuple[Rule, ...]:
-    """Have the weak model judge its own answer `samples` times, and ask the strong one where too few agree (section 3).
+_JUDGED = f"k short judgements; {_STRONG}"
 
-    A judgement is one word after four judged examples, sampled at temperature 1; the paper's are sentences. Its second
-    meta-verifier, a POMDP over the share of agreeing judgements, is a lookup in its one observation; a calibrated
-    threshold (`flarekit calibrate`) stands for both.
+
+@policy("self-verify-cascade", paper="Madaan et al. 2023, arXiv:2310.12963", cost=_JUDGED)
+def self_verify_cascade(*, threshold: Probability = 0.5, samples: Count = 5) -> tuple[Rule, ...]:
+    """Have the weak model judge its own answer `samples` times, and ask the strong one where too few agree.
+
+    AutoMix's self-verification (section 3.2) under a threshold, one of the baselines of that paper. A judgement is one
+    word after four judged examples, sampled at temperature 1; the paper's are sentences.
     """
     judged = find_post_signal("self-verification", samples=samples)
     return (Rule(Trigger(judged, threshold, "post"), Escalate(restart=True)),)
+
+
+@policy("automix", paper="Madaan et al. 2023, arXiv:2310.12963", cost=_JUDGED)
+def automix(
+    *, router: str | None = None, threshold: Probability | None = None, samples: Count | None = None
+) -> Policy | tuple[Rule, ...]:
+    """Hand an answer over where that is worth it at the share of its judgements that agree (section 3.3).
+
+    `router` is a folder of the kind `automix`, fitted on recorded runs: the shares at which the strong model is asked
+    are a set, usually an interval, so that hopeless questions stay with the weak model. `threshold` is the least score
+    that a hand-over must be expected to gain, the router's own unless given. Without a router this is the old name of
+    `self-verify-cascade`, which runs recorded earlier bear.
+    """
+    if router is None:
+        given = {"threshold": threshold, "samples": samples}
+        return POLICIES["self-verify-cascade"](**{key: value for key, value in given.items() if value is not None})
+    if samples is not None:
+        raise ConfigError("a router asks for as many judgements as it was fitted on; leave samples out")
+    judged = load_post_router(router)
+    least = getattr(judged, "least_gain", NEVER) if threshold is None else threshold
+    return (Rule(Trigger(judged, least if least <= judged.high else NEVER, "post"), Escalate(restart=True)),)
 
 
 @policy("vote-cascade", paper="Yue et al. 2023, arXiv:2310.03094", cost=f"n answers; {_STRONG}")

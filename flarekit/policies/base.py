@@ -127,7 +127,8 @@ def policy(name: str, *, paper: str = "", cost: str = "") -> Callable[[Callable[
                 checked = _check(build, parameters)
                 made = build(**checked)
                 whole = made if isinstance(made, Policy) else Policy(rules=made)
-                return replace(whole, spec=_spec(name, build, checked))
+                # A policy that has its spec already is another one, of which this is an old name.
+                return whole if whole.spec else replace(whole, spec=_spec(name, build, checked))
             except ConfigError as error:
                 raise ConfigError(f"policy {name}: {error}") from error
 
