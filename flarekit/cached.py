@@ -64,7 +64,7 @@ class CachedEngine:
     """A `VLLMEngine` behind a `CompletionStore`; made by `cached`."""
 
     def __init__(self, engine: VLLMEngine, store: CompletionStore, identity: bytes, tally: Tally) -> None:
-        self.model = engine.model
+        self.model, self.max_model_len = engine.model, engine.max_model_len
         self.tally = tally
         self._engine, self._store, self._identity = engine, store, identity
         self._prefixes: PrefixCache | None = engine.empty_prefixes()

@@ -26,7 +26,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError
-from flarekit.prompts import Prompt
+from flarekit.prompts import Prompt, one_line
 from flarekit.retrieval import Passage
 from flarekit.sampling import answers_of, majority, same_words, sample, sample_answers
 from flarekit.signals import SignalCard
@@ -43,6 +43,7 @@ class Answered:
     """The short answer."""
     prompt: Prompt
     passages: Sequence[Passage]
+    """As they stood in the prompt."""
     engine: Engine
     role: Role
     ids: Sequence[int]
@@ -156,8 +157,8 @@ _EXAMPLES: tuple[tuple[str, str, Literal["Correct", "Incorrect"]], ...] = (
 def verification_prompt(answered: Answered) -> str:
     """Four judged answers, then the one in question: the next word is the judgement."""
     worked = "\n".join(_case(question, answer) + f" {verdict}\n" for question, answer, verdict in _EXAMPLES)
-    shown = [f"{passage.title}: {passage.text}" for passage in answered.passages]
-    context = "Passages:\n" + "\n".join(" ".join(one.split()) for one in shown) + "\n" if shown else ""
+    shown = [answered.prompt.brief(passage) for passage in answered.passages]
+    context = "Passages:\n" + "".join(f"{one_line(one.title)}: {one.text}\n" for one in shown) if shown else ""
     instruction = "Judge whether the proposed answer is correct. Write Correct or Incorrect.\n\n"
     return instruction + worked + "\n" + context + _case(answered.question, answered.answer)
 

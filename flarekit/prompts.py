@@ -188,8 +188,12 @@ class Prompt:
         return list(zip(begins, ends, strict=True))
 
     def _line(self, passage: Passage) -> str:
+        return f"{one_line(passage.title)}: {self.brief(passage).text}"
+
+    def brief(self, passage: Passage) -> Passage:
+        """The passage as the prompt shows it: on one line, and at most `max_passage_words` of it."""
         text, cut = first_words(passage.text, self.max_passage_words)
-        return f"{one_line(passage.title)}: {text}{' ...' if cut else ''}"
+        return replace(passage, text=f"{text}{' ...' if cut else ''}")
 
     def mentions_answer(self, sentence: str) -> bool:
         """Whether a sentence may give the answer: quick, for those that have nothing of the phrase."""

@@ -7,6 +7,7 @@ whoever listens. A policy that may start the whole answer again therefore commit
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -24,6 +25,7 @@ from flarekit.errors import (
     StreamBroken,
     told,
 )
+from flarekit.evidence import Render, capped, context_of, fit
 from flarekit.judgements import Answered, PostSignal
 from flarekit.monitor import Monitor
 from flarekit.policies import Policy, Rule, arm_policy, with_settings
@@ -77,7 +79,8 @@ class Session:
         """A session that has not begun.
 
         `strict`: a retriever or a strong engine that fails ends the session with its error; otherwise the answer goes
-        on without it and the trace says so (`Failed`), as it does where passages leave no room for an answer.
+        on without it and the trace says so (`Failed`). Passages that the context cannot hold are cut, the longest
+        first; one that must be left out counts as a failure.
         `resumes`: how many broken streams of one answer are asked for again, from what is committed; or a count that
         the weak engine's own tries are taken from too. `patience`: seconds that a look-up may take. `ConfigError` for a
         policy that needs what is not there.
@@ -93,10 +96,15 @@ class Session:
         self._broken = False  # the last stream broke, and the answer goes on from what is committed
         self._role: Role = "weak"
         self._passages: list[Passage] = []
+        self._shown: list[Passage] = []  # what of them stands in the prompt
+        self._capped: dict[tuple[str, Passage], Passage] = {}
+        self._contexts: dict[str, int] = {}  # of engines whose context was found too small, tokens that it may hold
         self._notes: list[str] = []  # lines that the prompt holds between question and answer
         self._votes: dict[float, list[str]] = {}  # sampled answers by temperature
         self._answer = Answer()
         self._generated = 0
+        self._unsaid: list[Event] = []  # recorded while a prompt was made, and not told to the caller yet
+        self._asked = 0  # tokens of the last prompt
         self._lent: int | None = None  # the rule by which the strong engine writes until it hands back
         self._returns = False
         # A sentence that an action has just mended is taken as it is: triggers wait for the next one.
@@ -157,6 +165,8 @@ class Session:
                 break
             async for event in self._act(self._decision):
                 yield event
+        for event in self._told():
+            yield event
         if self.policy.revises:
             for segment in self.trace.segments:
                 if segment.kept:
@@ -234,7 +244,7 @@ class Session:
         answer = form.read_answer(form.visible(self._answer.text).strip())
         question, limit = self.trace.question, self.policy.budget.answer
         ids = await self._head(engine)
-        return Answered(question, answer, form, self._passages, engine, self._role, ids, limit, self._votes)
+        return Answered(question, answer, form, self._shown, engine, self._role, ids, limit, self._votes)
 
     def _may_act(self, place: int) -> bool:
         """Whether a rule has actions left, money to pay for one, and somebody left to call."""
@@ -280,6 +290,8 @@ class Session:
             if committed := self._end_sentence(segment, len(segment.tokens), last=True):
                 yield committed
             self._answer.complete = self._decision is None
+        for event in self._told():
+            yield event
         yield segment
         if failure is not None:
             for event in self._carry_on(failure):
@@ -289,6 +301,7 @@ class Session:
         """Read one stream of at most `room` tokens into `segment`, as far as it is wanted."""
         engine, least = self._engine(), self._least()
         prompt = await self._prompt(engine)
+        self._asked = len(prompt)
         finder = self._finder = self._stops_after_committed()
         stop, options = (
             () if finder else self._form.stop,
@@ -332,8 +345,8 @@ class Session:
 
     def _survives(self, error: EngineError) -> bool:
         """Whether the answer can go on after an engine has failed."""
-        if isinstance(error, PromptTooLong) and self._passages:
-            return not self._strict
+        if isinstance(error, PromptTooLong) and self._shown:
+            return True
         if self._role == "strong":
             return not self._strict
         # One that is unavailable was asked as often as it may be.
@@ -343,9 +356,9 @@ class Session:
         """Forget the draft of a stream that broke; who or what failed is left out, or asked again."""
         self._decision, self._returns, self._broken = None, False, True
         events: list[Event] = []
-        if isinstance(error, PromptTooLong) and self._passages:
-            self._passages = self._passages[:-1]  # the worst of them
-            events.append(self._failed("retriever", f"the passages are too long: {error}", "the passages are too long"))
+        if isinstance(error, PromptTooLong) and self._shown:
+            model = self._engine().model
+            self._contexts[model] = min(self._asked * 3 // 4, self._contexts.get(model, sys.maxsize) * 3 // 4)
         elif self._role == "strong":
             events.append(self._failed("strong", str(error), told(error)))
             self._strong = None
@@ -565,7 +578,11 @@ class Session:
         """Have the engine at work criticise the answer; both are part of the prompt from then on."""
         form, engine, began = self._form, self._engine(), self._now()
         answer = self._answer.text.strip()
-        ids = await form.criticism_ids(engine, self.trace.question, answer, self._passages)
+
+        async def render(passages: Sequence[Passage]) -> list[int]:
+            return await form.criticism_ids(engine, self.trace.question, answer, passages)
+
+        ids = await self._fitting(render, engine)
         segment = await generate(engine, ids, self._role, max_tokens=form.max_criticism_tokens, stop=form.stop)
         self._pass(segment.seconds)
         segment.at, segment.seconds, segment.kept = began, self._now() - began, 0
@@ -604,13 +621,40 @@ class Session:
         return [*await self._head(engine), *(token.id for token in self._answer.own)]
 
     async def _head(self, engine: Engine) -> list[int]:
-        inherited = self._answer.inherited
-        return await self._form.ids(engine, self.trace.question, self._passages, self._notes, inherited)
+        async def render(passages: Sequence[Passage]) -> list[int]:
+            inherited = self._answer.inherited
+            return await self._form.ids(engine, self.trace.question, passages, self._notes, inherited)
+
+        return await self._fitting(render, engine)
+
+    async def _fitting(self, render: Render, engine: Engine) -> list[int]:
+        """A prompt with as much of the passages as leaves room for an answer, or for a quarter of the context."""
+        shown, self._shown = [], []
+        for passage in self._passages:
+            key = engine.model, passage
+            if key not in self._capped:
+                self._capped[key] = await capped(self._form.brief(passage), engine)
+            shown.append(self._capped[key])
+        context = min(context_of(engine), self._contexts.get(engine.model, sys.maxsize))
+        fitted = await fit(render, engine, shown, context, min(self.policy.budget.answer, context // 4))
+        if fitted.left_out:
+            reason = f"the passages are too long: {fitted.left_out}"
+            if self._strict:
+                raise PromptTooLong(reason)
+            self._unsaid.append(self._record(Failed("retriever", reason, self._now())))
+            self._passages = self._passages[: len(fitted.passages)]
+        self._shown = fitted.passages
+        return fitted.ids
 
     def _probed(self, probe: Probe, began: float) -> Event:
         probe.at, probe.seconds = began, self._now() - began
         self._generated += probe.generated_tokens
         return self._record(probe)
+
+    def _told(self) -> list[Event]:
+        """What was left unsaid, once."""
+        told, self._unsaid = self._unsaid, []
+        return told
 
     def _record(self, event: Event) -> Event:
         self.trace.events.append(event)

@@ -23,6 +23,7 @@ _SHAPES = {
     "score": ("score a question", "pre", _BEFORE, "nothing of a server"),
     "asked": ("score a question", "pre", _BEFORE, "a prompt with examples read, 1 token"),
     "chooser": ("choose a policy", "pre", "{name}", "the chosen policy's"),
+    "answer": ("score a finished answer", "post", "{name}", "k short judgements"),
     "stream": ("score a running answer", "mid", "mid-retrieve, escalate", "nothing of a server"),
 }
 """What routers of a shape do, when, for which policies, and at what cost."""
