@@ -29,6 +29,7 @@ from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target
 from flarekit.escalation.quality import chooser_metrics, handover_metrics, score_metrics
 from flarekit.escalation.split import digest, split
 from flarekit.policies.base import split_arm
+from flarekit.probes import probe_of
 from flarekit.prompts import Prompt
 from flarekit.tokens import Token
 from flarekit.trace import Probe
@@ -70,7 +71,7 @@ class AskedRouter:
         """P(yes), 0 to 1, with the tokens that asking took."""
         examples = await asyncio.to_thread(shown, self.fitted, question)
         value, usage = await ask(question, engine, examples)
-        return Probe(self.name, value, "weak", usage.prompt, usage.cached, usage.completion)
+        return probe_of(self.name, value, usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ COSTS = {
     "price": "cost",
     "prompt": "prompt tokens",
     "cached": "cached prompt tokens",
+    "reckoned": "cached prompt tokens that no server counted",
     "generated": "generated tokens",
     "discarded": "discarded tokens",
     "strong": "strong model's tokens",
@@ -160,6 +161,7 @@ def costs_of(costs: Costs, prices: Prices) -> dict[str, float]:
         "price": price(costs, prices),
         "prompt": costs.prompt_tokens,
         "cached": costs.cached_tokens,
+        "reckoned": costs.reckoned_tokens,
         "generated": costs.generated_tokens,
         "discarded": costs.discarded_tokens,
         "strong": costs.strong_prompt_tokens + costs.strong_generated_tokens,
@@ -201,6 +203,22 @@ def cautions(group: Group) -> list[str]:
             for policy, folder in group.unknown.items()
         ),
     ]
+
+
+def reckoned(rows: Sequence[Row]) -> str:
+    """A sentence that says how much of the cached tokens is no server's count; empty where all are."""
+    total, own = (sum(row.n * row.means[name] for row in rows) for name in ("cached", "reckoned"))
+    if not own:
+        return ""
+    return (
+        f"Of the cached prompt tokens {own / total:.0%} are reckoned and not counted by a server: those of streams "
+        "closed early, and of sweeps all."
+    )
+
+
+def notes_of(group: Group) -> list[str]:
+    """What is to be known of the runs' data, each once."""
+    return list(dict.fromkeys(note for run in group.runs for note in run.manifest.dataset.notes))
 
 
 def _belongs(run: RecordedRun, group: Group) -> bool:

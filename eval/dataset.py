@@ -39,3 +39,5 @@ class Dataset:
     questions: Sequence[Question]
     corpus: Sequence[Passage]
     metric: Metric = "hotpotqa"
+    notes: Sequence[str] = ()
+    """What is to be known when scores are read, in sentences."""

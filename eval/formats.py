@@ -9,6 +9,7 @@ anywhere. All loaders raise one-line `DataError`s that name the file and the ite
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def load_2wikimultihopqa(path: str | Path) -> Dataset:
     """2WikiMultihopQA: HotpotQA's layout with `evidences`; scored like HotpotQA, best over the answer's aliases.
 
     Aliases come from `id_aliases.json` of the official download where it lies next to the file, and from a field
-    `answer_aliases` where an item has one.
+    `answer_aliases` where an item has one; where there is neither, a note of the dataset says so.
     """
     path = Path(path)
     items = _json_list(path, "2wikimultihopqa")
@@ -100,7 +101,14 @@ def load_world(path: str | Path) -> Dataset:
 
 
 def _wiki(name: str, items: Iterable[tuple[str, Item]], source: str, aliases: Mapping[str, list[str]]) -> Dataset:
-    return pooled(name, (_wiki_record(item, place, aliases) for place, item in items), "hotpotqa", source)
+    dataset = pooled(name, (_wiki_record(item, place, aliases) for place, item in items), "hotpotqa", source)
+    if name != "2wikimultihopqa" or aliases or any(len(question.answers) > 1 for question in dataset.questions):
+        return dataset
+    note = (
+        f"{source}: answers have no aliases, since id_aliases.json of the official download is not beside the data; "
+        "scores are lower than with them."
+    )
+    return replace(dataset, notes=(note,))
 
 
 def _wiki_record(item: Item, place: str, aliases: Mapping[str, list[str]]) -> Record:

@@ -33,6 +33,8 @@ class RunDataset(BaseModel):
     model_config = ConfigDict(extra="allow")
     name: str
     metric: Metric = "hotpotqa"
+    notes: list[str] = Field(default_factory=list)
+    """What is to be known of the data when scores are read."""
 
 
 class RunEngine(BaseModel):

@@ -103,19 +103,26 @@ def make_config(settings: Mapping[str, Any]) -> RunConfig:
 
 
 async def run(
-    config: RunConfig, started: Callable[[int, int], None] | None = None, finished: Finished | None = None
+    config: RunConfig,
+    started: Callable[[int, int], None] | None = None,
+    finished: Finished | None = None,
+    noted: Callable[[str], None] | None = None,
 ) -> Tally:
     """Carry a run out, or finish one that was interrupted; gives what a cache spared, nothing where there is none.
 
-    `started` is told how many answers there will be and how many exist already. Questions whose prompt is too long
-    for the model, or whose answer came with a number that is no log-probability, are left out and reported by a
-    `RunError` at the end; any other failure ends the run at once, with everything that was answered kept.
+    `started` is told how many answers there will be and how many exist already, `noted` what is to be known of the
+    data (`Dataset.notes`). Questions whose prompt is too long for the model, or whose answer came with a number that
+    is no log-probability, are left out and reported by a `RunError` at the end; any other failure ends the run at
+    once, with everything that was answered kept.
     """
     policies = planned_policies(config)
     needs_strong = [policy.spec for policy in policies if policy.escalates]
     if needs_strong and config.strong is None:
         raise ConfigError(f"policy {needs_strong[0]} needs a strong engine: give its URL with --strong")
     dataset = load_dataset(config.dataset, config.data)
+    if noted:
+        for note in dataset.notes:
+            noted(note)
     source = open_source(config.corpus, dataset.corpus, config.retriever)
     questions = dataset.questions[: config.limit]
     async with AsyncExitStack() as stack:
@@ -216,6 +223,7 @@ async def _manifest(
             "metric": dataset.metric,
             "path": config.data and config.data.name,
             "questions": len(dataset.questions),
+            **({"notes": list(dataset.notes)} if dataset.notes else {}),
             "passages": source.passages,
         },
         "index": source.index,

@@ -131,11 +131,12 @@ async def sweep(
     configs: Sequence[RunConfig],
     started: Callable[[int, int], None] | None = None,
     finished: Finished | None = None,
+    noted: Callable[[str], None] | None = None,
 ) -> Tally:
     """Carry out all runs, one after the other; those that were interrupted are finished."""
     total = Tally()
     for config in configs:
-        total += await run(config, started, finished)
+        total += await run(config, started, finished, noted)
     return total
 
 

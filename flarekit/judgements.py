@@ -213,7 +213,9 @@ async def _answers(answered: Answered, samples: int, temperature: float) -> tupl
 def _probe(name: str, value: float, role: Role, segments: Sequence[Segment], texts: Sequence[str]) -> Probe:
     prompt = sum(segment.prompt_tokens for segment in segments)
     cached = sum(segment.cached_tokens or 0 for segment in segments)
-    return Probe(name, value, role, prompt, cached, sum(len(segment.tokens) for segment in segments), texts=list(texts))
+    generated = sum(len(segment.tokens) for segment in segments)
+    reckoned = any(segment.cached_estimated for segment in segments)
+    return Probe(name, value, role, prompt, cached, generated, texts=list(texts), cached_estimated=reckoned)
 
 
 def _case(question: str, answer: str) -> str:

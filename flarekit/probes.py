@@ -76,7 +76,7 @@ class _FirstTokenEntropy:
         async with engine.stream(ids, max_tokens=1) as stream:
             tokens = [token async for token in stream]
             usage = stream.usage
-        return Probe(self.name, entropy(tokens[0]), "weak", usage.prompt, usage.cached, usage.completion)
+        return probe_of(self.name, entropy(tokens[0]), usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class _PIK:
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         value, usage = await ask_yes_or_no(engine, know_prompt(question))
-        return Probe(self.name, 1 - value, "weak", usage.prompt, usage.cached, usage.completion)
+        return probe_of(self.name, 1 - value, usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,11 @@ class _Random:
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         digest = hashlib.sha256(question.encode()).digest()
         return Probe(self.name, int.from_bytes(digest[:8], "big") / 2**64, "weak")
+
+
+def probe_of(name: str, value: float, usage: Usage) -> Probe:
+    """A probe of the weak engine, with what it cost."""
+    return Probe(name, value, "weak", usage.prompt, usage.cached, usage.completion, cached_estimated=usage.estimated)
 
 
 def know_prompt(question: str) -> str:

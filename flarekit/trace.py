@@ -37,6 +37,8 @@ class Probe:
     seconds: float = 0.0
     texts: list[str] = field(default_factory=list)
     """What was sampled, where the signal compares samples."""
+    cached_estimated: bool = False
+    """See `tokens.Usage.estimated`."""
     kind: Literal["probe"] = "probe"
 
 
@@ -155,11 +157,11 @@ Event = Annotated[Probe | Chosen | Fired | Retrieved | HandedOver | Failed | Seg
 
 @dataclass(slots=True)
 class Costs:
-    """Everything that an answer cost. Tokens are the servers' own counts."""
+    """Everything that an answer cost. Tokens are the servers' own counts but for `reckoned_tokens`."""
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
-    """Part of `prompt_tokens` that a prefix cache served; of closed streams an estimate (`flarekit.prefix`)."""
+    """Part of `prompt_tokens` that a prefix cache served."""
     generated_tokens: int = 0
     """Including discarded ones."""
     discarded_tokens: int = 0
@@ -176,6 +178,9 @@ class Costs:
     escalations: int = 0
     probes: int = 0
     seconds: float = 0.0
+    reckoned_tokens: int = 0
+    """Part of `cached_tokens` that no server counted (`flarekit.prefix`): of streams closed early, and of all that ran
+    over a store of completions, as in a sweep."""
 
     @property
     def strong_share(self) -> float:
@@ -216,11 +221,13 @@ class Trace:
             match event:
                 case Segment():
                     _count(costs, event.role, event.prompt_tokens, event.cached_tokens, len(event.tokens))
+                    costs.reckoned_tokens += _reckoned(event)
                     costs.discarded_tokens += event.discarded
                     costs.answer_tokens += event.kept
                     costs.strong_answer_tokens += event.kept if event.role == "strong" else 0
                 case Probe():
                     _count(costs, event.role, event.prompt_tokens, event.cached_tokens, event.generated_tokens)
+                    costs.reckoned_tokens += _reckoned(event)
                     costs.discarded_tokens += event.generated_tokens
                     costs.probes += 1
                 case Retrieved():
@@ -230,6 +237,10 @@ class Trace:
                 case Fired() | Chosen() | Failed():
                     pass
         return costs
+
+
+def _reckoned(event: Segment | Probe) -> int:
+    return event.cached_tokens or 0 if event.cached_estimated else 0
 
 
 def _count(costs: Costs, role: Role, prompt: int, cached: int | None, generated: int) -> None:

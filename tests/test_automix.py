@@ -60,7 +60,7 @@ def test_a_set_of_confidences_by_hand() -> None:
     """
     scores = [HOPELESS] * 3 + [COMPLEX] + [COMPLEX] * 3 + [SIMPLE] + [SIMPLE] * 4
     fitted = automix.fit(task(scores), judged([0] * 4 + [1] * 4 + [2] * 4, 2), bandwidth=0.0)
-    np.testing.assert_allclose(fitted.arrays["beliefs"], [[0, 0.25, 0.75], [0.25, 0.75, 0], [1, 0, 0]])
+    np.testing.assert_allclose(fitted.arrays["beliefs"], [[0.0, 0.25, 0.75], [0.25, 0.75, 0.0], [1.0, 0.0, 0.0]])
     np.testing.assert_allclose(fitted.arrays["gains"], [0.25, 0.75, 0.0])
     assert fitted.settings["least_gain"] == pytest.approx(4 / 12)
     assert fitted.settings["hands_over_at"] == [1]
@@ -80,7 +80,7 @@ def test_the_kernel_by_hand() -> None:
     """One judgement, one complex question at 0, one simple at 1; a bandwidth of 1: exp(-1/2) spills to the other."""
     fitted = automix.fit(task([COMPLEX, SIMPLE]), judged([0, 1], 1), bandwidth=1.0)
     stays, spills = 1 / (1 + math.exp(-0.5)), math.exp(-0.5) / (1 + math.exp(-0.5))
-    np.testing.assert_allclose(fitted.arrays["beliefs"], [[spills, stays, 0], [stays, spills, 0]])
+    np.testing.assert_allclose(fitted.arrays["beliefs"], [[spills, stays, 0.0], [stays, spills, 0.0]])
 
 
 def test_what_was_never_observed_is_believed_like_everything() -> None:

@@ -329,3 +329,62 @@ def test_tokens_of_the_strong_model_and_hand_overs_are_counted_apart(tmp_path: P
     [row] = table(load_runs([write_run(tmp_path / "run", QUESTIONS, [handed], strong="big")])[0])
     assert (row.means["strong"], row.means["escalations"], row.means["prompt"]) == (112, 1, 210)
     assert row.price.estimate == 100 * 0.25 + 2 + 110 * 0.75 + 2 * 3
+
+
+# --- what is no server's count, and what is to be known of the data ---------------------------------------------------
+
+
+def reckoned_run(folder: Path, *, estimated: bool, notes: list[str] | None = None) -> Path:
+    """closed-book reads 100 prompt tokens, 64 of them cached; its probe 20, of them 16."""
+    traces = []
+    for key in ANSWERS:
+        said = segment("It is in there", cached=64)
+        said.cached_estimated = estimated
+        probe = Probe("p-ik", 0.5, "weak", 20, 16, 1, cached_estimated=estimated)
+        traces.append(trace(key, "closed-book", CLOSED[key], probe, said))
+    run = write_run(folder, QUESTIONS, traces)
+    if notes:
+        manifest = json.loads((run / "manifest.json").read_bytes())
+        manifest["dataset"]["notes"] = notes
+        (run / "manifest.json").write_text(json.dumps(manifest))
+    return run
+
+
+def shown(run: Path) -> tuple[str, str]:
+    """What a terminal and the report's page say."""
+    app = typer.Typer()
+    app.command()(compare)
+    ended = CliRunner().invoke(app, [str(run)], env={"COLUMNS": "200"})
+    assert ended.exit_code == 0, ended.output
+    return ended.output, (run / "report" / "report.html").read_text()
+
+
+def test_reckoned_cached_tokens_are_told_apart_wherever_costs_are_shown(tmp_path: Path) -> None:
+    sentence = "Of the cached prompt tokens 100% are reckoned and not counted by a server"
+    for page in shown(reckoned_run(tmp_path / "sweep", estimated=True)):
+        assert sentence in page
+    for page in shown(reckoned_run(tmp_path / "live", estimated=False)):
+        assert "are reckoned and not counted by a server" not in page
+    [row] = table(load_runs([tmp_path / "sweep"])[0])
+    assert (row.means["cached"], row.means["reckoned"]) == (80, 80)
+    lines = list(csv.DictReader((tmp_path / "sweep" / "report" / "table.csv").read_text().splitlines()))
+    assert [float(line["reckoned"]) for line in lines] == [80]
+
+
+def test_notes_of_the_data_stand_beside_the_scores(tmp_path: Path) -> None:
+    note = "wiki.json: answers have no aliases; scores are lower than with them."
+    for page in shown(reckoned_run(tmp_path / "run", estimated=False, notes=[note])):
+        assert note in page
+
+
+def test_a_trace_from_before_probes_told_what_was_reckoned_still_opens(tmp_path: Path) -> None:
+    run = reckoned_run(tmp_path / "run", estimated=True)
+    for file in (run / "traces").iterdir():
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        for line in lines:
+            for event in line["events"]:
+                if event["kind"] == "probe":
+                    del event["cached_estimated"]
+        file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    [row] = table(load_runs([run])[0])
+    assert row.means["reckoned"] == 64

@@ -73,11 +73,19 @@ def test_a_needed_paragraph_that_is_not_there_leaves_the_supporting_ones_unknown
 
 def test_2wikimultihopqa_takes_aliases_from_the_official_file_beside_it(tmp_path: Path) -> None:
     path = write(tmp_path, WIKI)
-    assert load_2wikimultihopqa(path).questions[0].answers == ("Daugava",)
+    alone = load_2wikimultihopqa(path)
+    assert alone.questions[0].answers == ("Daugava",)
+    [note] = alone.notes
+    assert "id_aliases.json of the official download is not beside the data; scores are lower" in note
+    assert str(path) in note
     aliases = {"Q_id": "Q8197", "aliases": ["Western Dvina"], "demonyms": ["Daugavan"]}
     (tmp_path / "id_aliases.json").write_text(json.dumps(aliases))
     data = load_2wikimultihopqa(path)
     assert data.questions[0].answers == ("Daugava", "Western Dvina", "Daugavan")
+    assert data.notes == ()
+    (tmp_path / "id_aliases.json").unlink()
+    assert load_2wikimultihopqa(write(tmp_path, {**WIKI, "answer_aliases": ["Dvina"]})).notes == ()
+    assert load_hotpotqa(write(tmp_path, HOTPOT)).notes == ()
     assert (data.name, data.metric) == ("2wikimultihopqa", "hotpotqa")
 
 

@@ -139,6 +139,25 @@ async def test_the_manifest_tells_how_a_run_was_made(tmp_path: Path) -> None:
     assert "Question: {question}" in made["prompt"]
 
 
+async def test_what_is_to_be_known_of_the_data_is_told_and_kept(tmp_path: Path) -> None:
+    """2WikiMultihopQA without its file of aliases: once on the way, and in the manifest for whoever compares."""
+    paragraphs = [["Riga", ["Riga lies on the Daugava."]], ["Oslo", ["Oslo is in Norway."]]]
+    item = {"_id": "w1", "type": "inference", "question": "Which river?", "answer": "Daugava", "context": paragraphs}
+    item |= {"supporting_facts": [["Riga", 0]], "evidences": [["Riga", "river", "Daugava"]], "answer_id": "Q8197"}
+    (tmp_path / "dev.json").write_text(json.dumps([item]))
+    told: list[str] = []
+    plan: dict[str, Any] = {"policies": ["closed-book"], "dataset": "2wikimultihopqa", "data": tmp_path / "dev.json"}
+    with ScriptedVLLM() as server:
+        await run(make_config(plan | {"engine": server.url, "out": tmp_path / "run"}), noted=told.append)
+        aliases = {"Q_id": "Q8197", "aliases": ["Western Dvina"], "demonyms": []}
+        (tmp_path / "id_aliases.json").write_text(json.dumps(aliases))
+        await run(make_config(plan | {"engine": server.url, "out": tmp_path / "with"}), noted=told.append)
+    assert len(told) == 1
+    assert "id_aliases.json" in told[0]
+    assert read_run(tmp_path / "run").manifest.dataset.notes == told
+    assert read_run(tmp_path / "with").manifest.dataset.notes == []
+
+
 async def test_sessions_run_at_the_same_time_but_no_more_than_asked_for(tmp_path: Path) -> None:
     running = most = 0
 

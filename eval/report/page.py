@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from flarekit.errors import RunError
 from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group, Row, baseline_of, table
+from flarekit.eval.compare import Group, Row, baseline_of, notes_of, table
 from flarekit.eval.report.charts import OWN_LAYERS
 from flarekit.eval.report.findings import tell
 from flarekit.eval.report.fire_points import SCALE, WATCHES, own_threshold
@@ -124,7 +124,7 @@ def _section(
         "strong": group.strong is not None,
         "verdict": told.verdict,
         "figure": policy_figure(group, rows, prices),
-        "table": policy_table(rows, base, prices),
+        "table": policy_table(rows, base, prices, notes_of(group)),
         "parts": told.parts,
         "missing": told.missing,
         "prices": price_panel(group, prices),

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import COSTS, Group, Row, unequal
+from flarekit.eval.compare import COSTS, Group, Row, reckoned, unequal
 from flarekit.eval.curves import points
 from flarekit.eval.oracles import Oracle, oracle_sentence, retrieval_oracles
 from flarekit.eval.report.charts import SCORES, accuracy_cost, chart_rows, from_highest, plotted_costs, zoomable
@@ -18,7 +18,7 @@ from flarekit.eval.wording import number, share, signed
 
 _MEANINGS = {
     "prompt": Column("Prompt", "tokens", "prompt tokens per question, cached ones included"),
-    "cached": Column("Cached", "tokens", "prompt tokens out of the prefix cache; of streams closed early an estimate"),
+    "cached": Column("Cached", "tokens", "prompt tokens from the prefix cache; reckoned for closed streams, sweeps"),
     "generated": Column("Generated", "tokens", "generated tokens per question, discarded ones included"),
     "discarded": Column("Discarded", "tokens", "generated tokens that no answer used"),
     "strong": Column("Strong", "tokens", "tokens that the strong model read or generated"),
@@ -30,8 +30,8 @@ _MEANINGS = {
 _OPTIONAL = {"cached", "strong", "share", "escalations"}
 
 
-def policy_table(rows: Sequence[Row], baseline: str, prices: Prices) -> Table:
-    """One row an arm, with its differences to the baseline."""
+def policy_table(rows: Sequence[Row], baseline: str, prices: Prices, notes: Sequence[str] = ()) -> Table:
+    """One row an arm, with its differences to the baseline; `notes` say what is to be known of the data."""
     names = [name for name in _MEANINGS if name not in _OPTIONAL or any(row.means[name] for row in rows)]
     columns = [
         Column("Policy"),
@@ -47,7 +47,7 @@ def policy_table(rows: Sequence[Row], baseline: str, prices: Prices) -> Table:
     ]
     note = (
         "Means over questions, with 95% bootstrap intervals. Differences (Δ) are paired by question, "
-        f"to {baseline}. A heading sorts. {unequal(rows)}"
+        f"to {baseline}. A heading sorts. " + " ".join(filter(None, (*notes, unequal(rows), reckoned(rows))))
     )
     cells = [_cells(row, baseline, names) for row in rows]
     return Table("Every policy", note.strip(), columns, cells, key="policies")

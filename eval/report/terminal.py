@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group, Row, cautions, unequal
+from flarekit.eval.compare import Group, Row, cautions, notes_of, reckoned, unequal
 from flarekit.eval.oracles import oracle_sentence, retrieval_oracles
 from flarekit.eval.report.findings import headline
 from flarekit.eval.verdict import findings
@@ -48,7 +48,8 @@ def print_tables(
         console.print(_costs(rows, prices))
         found = findings(group, prices=prices, budgets=budgets)
         oracle = oracle_sentence(retrieval_oracles(group, prices))
-        for line in (*cautions(group), unequal(rows), *headline(group, rows, baseline, prices, found), oracle):
+        told = (*notes_of(group), *cautions(group), unequal(rows), reckoned(rows))
+        for line in (*told, *headline(group, rows, baseline, prices, found), oracle):
             if line:
                 console.print(line, highlight=False, markup=False)
         console.print()

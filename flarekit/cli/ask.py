@@ -80,10 +80,12 @@ async def _ask(
     if not quiet:
         out.print()
         costs = session.trace.costs()
+        reckoned = f", {costs.reckoned_tokens} of them reckoned" if costs.reckoned_tokens else ""
         share = f" ({costs.strong_share:.0%} of the answer is the strong model's)" if costs.escalations else ""
         notes.print(
             f"[dim]answer:[/] [bold]{_plain(session.trace.answer)}[/]  [dim]{costs.prompt_tokens} tokens read "
-            f"({costs.cached_tokens} cached), {costs.generated_tokens} generated ({costs.discarded_tokens} discarded), "
+            f"({costs.cached_tokens} cached{reckoned}), "
+            f"{costs.generated_tokens} generated ({costs.discarded_tokens} discarded), "
             f"{costs.retrievals} retrievals, {costs.escalations} hand-overs{share}, {costs.seconds:.1f} s[/]"
         )
     return session.trace

@@ -75,7 +75,7 @@ def execute(settings: dict[str, object]) -> None:
     if config.corpus:
         tell_destinations(config.corpus)
     with RunProgress() as progress:
-        tally = asyncio.run(runs.run(config, progress.started, progress.finished))
+        tally = asyncio.run(runs.run(config, progress.started, progress.finished, progress.noted))
     if config.cache:
         typer.echo(spared(tally), err=True)
 
@@ -105,6 +105,7 @@ class RunProgress:
         self._task = self._progress.add_task("answers", total=None, rates="")
         self._answers = self._tokens = 0
         self._f1 = 0.0
+        self._notes: set[str] = set()
 
     def __enter__(self) -> RunProgress:
         return self
@@ -117,6 +118,12 @@ class RunProgress:
         """Show how much there is to do."""
         self._progress.start()
         self._progress.update(self._task, total=total, completed=done)
+
+    def noted(self, note: str) -> None:
+        """Print what is to be known of the data, once."""
+        if note not in self._notes:
+            self._notes.add(note)
+            self._progress.console.print(note, soft_wrap=True, markup=False, highlight=False)
 
     def finished(self, trace: Trace, f1: float) -> None:
         """Count one more answer."""

@@ -38,7 +38,7 @@ def sweep(
     if plan_only:
         return
     with RunProgress() as progress:
-        tally = asyncio.run(sweeps.sweep(configs, progress.started, progress.finished))
+        tally = asyncio.run(sweeps.sweep(configs, progress.started, progress.finished, progress.noted))
     if not no_cache:
         typer.echo(spared(tally), err=True)
     typer.echo(f"compare with: flarekit compare {shlex.join(str(config.out) for config in configs)}", err=True)
