@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scripted import ScriptedEngine
+from scripted_vllm import ScriptedVLLM
 
 from flarekit.errors import PromptTooLong
+from flarekit.eval.recorded import read_run
+from flarekit.eval.runs import make_config
+from flarekit.eval.runs import run as run_all
 from flarekit.evidence import CAP, capped, cut, fit, shortened
 from flarekit.policies import Budget, parse_policy, with_settings
 from flarekit.prompts import Prompt
@@ -191,3 +198,27 @@ async def test_what_is_fitted_fits_or_holds_no_passage(texts: list[str], context
     fitted = await fit(render, engine, passages, context, context // 4)
     assert len(fitted.ids) <= context - context // 4 or not fitted.passages
     assert bool(fitted.left_out) == (len(fitted.passages) < len(passages))
+
+
+# --- over HTTP -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", [True, False])
+async def test_a_run_cuts_the_long_passage_and_misses_no_answer(tmp_path: Path, cache: bool) -> None:
+    """One character a token: two good passages and one of 13,000 characters in a context of 6,000."""
+    paragraphs: list[Any] = [["Long", ["Riga " + "x" * 13_000]], ["Riga", ["Riga lies on the Daugava."]]]
+    paragraphs += [["Latvia", ["Riga is in Latvia."]]]
+    item: dict[str, Any] = {"_id": "q", "type": "bridge", "question": "On which river is Riga?", "answer": "Daugava"}
+    item |= {"context": paragraphs, "supporting_facts": [["Riga", 0]]}
+    (tmp_path / "dev.json").write_text(json.dumps([item]))
+    plan: dict[str, Any] = {"policies": ["rag"], "dataset": "hotpotqa", "data": tmp_path / "dev.json"}
+    plan |= {"out": tmp_path / "run"} | ({"cache": tmp_path / "store.sqlite"} if cache else {})
+    with ScriptedVLLM(max_model_len=6000) as server:
+        await run_all(make_config(plan | {"engine": server.url}))
+        [body] = server.completions
+    asked = "".join(map(chr, body["prompt"]))
+    assert "Riga lies on the Daugava." in asked
+    assert "Riga is in Latvia." in asked
+    assert asked.count("x" * 200)
+    assert len(asked) <= 6000 - 160
+    assert len(read_run(tmp_path / "run").answered) == 1

@@ -141,8 +141,14 @@ async def test_the_manifest_tells_how_a_run_was_made(tmp_path: Path) -> None:
 
 async def test_what_is_to_be_known_of_the_data_is_told_and_kept(tmp_path: Path) -> None:
     """2WikiMultihopQA without its file of aliases: once on the way, and in the manifest for whoever compares."""
-    paragraphs = [["Riga", ["Riga lies on the Daugava."]], ["Oslo", ["Oslo is in Norway."]]]
-    item = {"_id": "w1", "type": "inference", "question": "Which river?", "answer": "Daugava", "context": paragraphs}
+    paragraphs: list[Any] = [["Riga", ["Riga lies on the Daugava."]], ["Oslo", ["Oslo is in Norway."]]]
+    item: dict[str, Any] = {
+        "_id": "w1",
+        "type": "inference",
+        "question": "Which river?",
+        "answer": "Daugava",
+        "context": paragraphs,
+    }
     item |= {"supporting_facts": [["Riga", 0]], "evidences": [["Riga", "river", "Daugava"]], "answer_id": "Q8197"}
     (tmp_path / "dev.json").write_text(json.dumps([item]))
     told: list[str] = []
