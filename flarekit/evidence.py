@@ -39,9 +39,33 @@ class Fitted(NamedTuple):
     """Why passages were left out, where some were."""
 
 
-def context_of(engine: Engine) -> int:
-    """Tokens that the engine's context holds; more than any prompt has where the engine does not say."""
-    return int(getattr(engine, "max_model_len", sys.maxsize))
+class Evidence:
+    """The passages of one session, as they stand in its prompts."""
+
+    def __init__(self) -> None:
+        self.shown: list[Passage] = []
+        """Those of the last prompt; empty where it could not be made."""
+        self._capped: dict[tuple[str, Passage], Passage] = {}
+        self._contexts: dict[str, int] = {}
+
+    async def fit(self, render: Render, engine: Engine, passages: Sequence[Passage], answer: int) -> Fitted:
+        """The prompt with as much of the passages as leaves `answer` tokens, or a quarter of the engine's context."""
+        brief: list[Passage] = []
+        self.shown = []
+        for passage in passages:
+            key = engine.model, passage
+            if key not in self._capped:
+                self._capped[key] = await capped(passage, engine)
+            brief.append(self._capped[key])
+        # An engine that does not say how much its context holds is taken to hold any prompt until it refuses one.
+        context = self._contexts.get(engine.model) or int(getattr(engine, "max_model_len", sys.maxsize))
+        fitted = await fit(render, engine, brief, context, min(answer, context // 4))
+        self.shown = fitted.passages
+        return fitted
+
+    def refused(self, engine: Engine, tokens: int) -> None:
+        """The engine has refused a prompt of so many tokens: the next one has a quarter less."""
+        self._contexts[engine.model] = max(min(tokens, self._contexts.get(engine.model, tokens)) * 3 // 4, 1)
 
 
 async def fit(render: Render, engine: Engine, passages: Sequence[Passage], context: int, answer: int) -> Fitted:

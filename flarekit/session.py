@@ -7,7 +7,6 @@ whoever listens. A policy that may start the whole answer again therefore commit
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -25,7 +24,7 @@ from flarekit.errors import (
     StreamBroken,
     told,
 )
-from flarekit.evidence import Render, capped, context_of, fit
+from flarekit.evidence import Evidence, Render
 from flarekit.judgements import Answered, PostSignal
 from flarekit.monitor import Monitor
 from flarekit.policies import Policy, Rule, arm_policy, with_settings
@@ -96,9 +95,7 @@ class Session:
         self._broken = False  # the last stream broke, and the answer goes on from what is committed
         self._role: Role = "weak"
         self._passages: list[Passage] = []
-        self._shown: list[Passage] = []  # what of them stands in the prompt
-        self._capped: dict[tuple[str, Passage], Passage] = {}
-        self._contexts: dict[str, int] = {}  # of engines whose context was found too small, tokens that it may hold
+        self._evidence = Evidence()  # what of them stands in the prompt
         self._notes: list[str] = []  # lines that the prompt holds between question and answer
         self._votes: dict[float, list[str]] = {}  # sampled answers by temperature
         self._answer = Answer()
@@ -244,7 +241,7 @@ class Session:
         answer = form.read_answer(form.visible(self._answer.text).strip())
         question, limit = self.trace.question, self.policy.budget.answer
         ids = await self._head(engine)
-        return Answered(question, answer, form, self._shown, engine, self._role, ids, limit, self._votes)
+        return Answered(question, answer, form, self._evidence.shown, engine, self._role, ids, limit, self._votes)
 
     def _may_act(self, place: int) -> bool:
         """Whether a rule has actions left, money to pay for one, and somebody left to call."""
@@ -345,7 +342,7 @@ class Session:
 
     def _survives(self, error: EngineError) -> bool:
         """Whether the answer can go on after an engine has failed."""
-        if isinstance(error, PromptTooLong) and self._shown:
+        if isinstance(error, PromptTooLong) and self._evidence.shown:
             return True
         if self._role == "strong":
             return not self._strict
@@ -356,9 +353,8 @@ class Session:
         """Forget the draft of a stream that broke; who or what failed is left out, or asked again."""
         self._decision, self._returns, self._broken = None, False, True
         events: list[Event] = []
-        if isinstance(error, PromptTooLong) and self._shown:
-            model = self._engine().model
-            self._contexts[model] = min(self._asked * 3 // 4, self._contexts.get(model, sys.maxsize) * 3 // 4)
+        if isinstance(error, PromptTooLong) and self._evidence.shown:
+            self._evidence.refused(self._engine(), self._asked)
         elif self._role == "strong":
             events.append(self._failed("strong", str(error), told(error)))
             self._strong = None
@@ -628,22 +624,16 @@ class Session:
         return await self._fitting(render, engine)
 
     async def _fitting(self, render: Render, engine: Engine) -> list[int]:
-        """A prompt with as much of the passages as leaves room for an answer, or for a quarter of the context."""
-        shown, self._shown = [], []
-        for passage in self._passages:
-            key = engine.model, passage
-            if key not in self._capped:
-                self._capped[key] = await capped(self._form.brief(passage), engine)
-            shown.append(self._capped[key])
-        context = min(context_of(engine), self._contexts.get(engine.model, sys.maxsize))
-        fitted = await fit(render, engine, shown, context, min(self.policy.budget.answer, context // 4))
+        """A prompt with as much of the passages as leaves room for an answer."""
+        brief = [self._form.brief(passage) for passage in self._passages]
+        fitted = await self._evidence.fit(render, engine, brief, self.policy.budget.answer)
         if fitted.left_out:
             reason = f"the passages are too long: {fitted.left_out}"
             if self._strict:
+                self._evidence.shown = []
                 raise PromptTooLong(reason)
             self._unsaid.append(self._record(Failed("retriever", reason, self._now())))
             self._passages = self._passages[: len(fitted.passages)]
-        self._shown = fitted.passages
         return fitted.ids
 
     def _probed(self, probe: Probe, began: float) -> Event:
