@@ -1,6 +1,7 @@
 """How often the 95% intervals hold the truth, on simulated questions whose truth is known.
 
     PYTHONPATH=tests python benchmarks/coverage.py [repetitions]
+    PYTHONPATH=tests python benchmarks/coverage.py fitted [repetitions]
 
 Scores are like F1: many are 0, some are 1, and arms fail on the same questions (`tests/simulated.py`). Where 95 of 100
 intervals hold the truth, 1,000 repetitions measure .936 to .964 in 95 of 100 cases. The two families of arms have
@@ -21,6 +22,7 @@ from flarekit.eval.crossfit import compare_families, split_draws
 from flarekit.eval.discrimination import auroc, interval
 from flarekit.eval.families import Matrix
 from flarekit.eval.frontier import hulls
+from flarekit.eval.refits import Values, drawn, refitted, resamples
 from flarekit.eval.statistics import Interval, paired_difference
 
 SIZES = (50, 100, 200)
@@ -121,6 +123,82 @@ def main(repetitions: int = 1000) -> None:
     print(f"\n{perf_counter() - begin:,.0f} s", file=sys.stderr)
 
 
+WORDS, ASKED = 120, 12
+"""Words that there are, the common ones first, and how many a question has."""
+STRENGTHS = {"labels permuted": 0.0, "a weak signal": 0.5, "a strong signal": 1.2}
+"""How much a word says of the label, in standard deviations of its log-odds."""
+
+
+def router(words: NDArray[np.float64], labels: NDArray[np.float64], penalty: float) -> Values:
+    """A linear fit on words, cross-fitted: least squares with both labels weighing the same, and a penalty."""
+    texts = [str(row) for row in range(len(words))]
+
+    def fit(rows: NDArray[np.int64], read: NDArray[np.int64]) -> NDArray[np.float64]:
+        yes = labels[rows]
+        weight = np.where(yes > 0, 0.5 / yes.mean(), 0.5 / (1 - yes.mean()))
+        middle = weight @ words[rows] / weight.sum()
+        seen = words[rows] - middle
+        slopes = seen.T @ (seen * weight[:, None]) + penalty * np.eye(words.shape[1])
+        return np.asarray((words[read] - middle) @ np.linalg.solve(slopes, seen.T @ (weight * (2 * yes - 1))))
+
+    return refitted(texts, labels, fit, seed=int(labels @ np.arange(len(labels))))
+
+
+def of_fits(strength: float, n: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Estimate, low and high of four figures: one router's AUROC and two routers' difference, with and without refits.
+
+    The second router reads every other word. Shape (4, 3).
+    """
+    chances = 1 / np.arange(3.0, WORDS + 3)
+    words = random.multinomial(ASKED, chances / chances.sum(), size=n).astype(float)
+    slopes = np.random.default_rng(1).normal(0, strength, WORDS)
+    odds = (words - ASKED * chances / chances.sum()) @ slopes - 0.85
+    labels = (random.uniform(size=n) < 1 / (1 + np.exp(-odds))).astype(float)
+    both = [router(kept, labels, penalty) for kept, penalty in ((words, 5.0), (words[:, ::2], 20.0))]
+    draws = resamples(n, 1000, int(random.integers(1 << 30)))
+    rows = []
+    for values in (both, [fixed_fits(one) for one in both]):
+        ours, theirs = (drawn(lambda read, weights: auroc(labels, read, weights), one, draws) for one in values)
+        rows += [ours, ours - theirs]
+    return np.array([(row[0], *np.nanquantile(row[1:], (0.025, 0.975))) for row in rows])
+
+
+def fixed_fits(values: Values) -> Values:
+    """As if there were no other questions to fit on."""
+    return Values(values.whole, values.without[:0])
+
+
+def main_fitted(repetitions: int = 400) -> None:
+    """Prints the table of fitted routers."""
+    print(f"95% intervals of fitted routers over {repetitions:,} repetitions\n")
+    heading = "| world | n | mean AUROC | AUROC: covered | fits as given | leaves out .5 | fits as given | "
+    print(
+        f"{heading}difference: covered | fits as given | leaves out 0 | fits as given |\n|---|{'--:|' * 10}", flush=True
+    )
+    begin = perf_counter()
+    for name, strength in STRENGTHS.items():
+        for n in (90, 500):
+            random = np.random.default_rng(n)
+            found = np.array([of_fits(strength, n, random) for _ in range(repetitions)])
+            cells = []
+            for ours, given, null in ((0, 2, 0.5), (1, 3, 0.0)):
+                truth = found[:, ours, 0].mean()
+                cells += [inside(found[:, one], truth) for one in (ours, given)]
+                cells += [1 - inside(found[:, one], null) for one in (ours, given)]
+            written = " | ".join(f"{cell:.3f}".removeprefix("0") for cell in [found[:, 0, 0].mean(), *cells])
+            print(f"| {name} | {n} | {written} |", flush=True)
+    print(f"\n{perf_counter() - begin:,.0f} s", file=sys.stderr)
+
+
+def inside(intervals: NDArray[np.float64], truth: float) -> float:
+    """The share that holds it, of intervals of shape (repetitions, 3)."""
+    return float(((intervals[:, 1] <= truth) & (truth <= intervals[:, 2])).mean())
+
+
 PAIR = World(arms=3, seed=2)
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    asked = sys.argv[1:]
+    if asked[:1] == ["fitted"]:
+        main_fitted(*map(int, asked[1:]))
+    else:
+        main(*map(int, asked))

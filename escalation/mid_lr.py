@@ -126,10 +126,14 @@ def fit(answers: Sequence[Sequence[Token]], labels: NDArray[Any], *, c: float = 
 
     `DataError` where all labels are the same or no answer has a token.
     """
+    return fit_features([sentence_features(tokens) for tokens in answers], labels, c=c)
+
+
+def fit_features(features: Sequence[Floats], labels: NDArray[Any], *, c: float = 1.0) -> Fitted:
+    """`fit` on the `sentence_features` of the answers, for whoever fits on them many times."""
     at_least("c", c, 1e-12)
     if np.ptp(np.asarray(labels, dtype=float)) == 0:
         raise DataError("every answer has the same label, so there is nothing to tell apart")
-    features = [sentence_features(tokens) for tokens in answers]
     lengths = np.array([len(rows) for rows in features])
     truth = np.repeat(np.asarray(labels, dtype=bool), lengths)
     if len(set(truth)) < 2:

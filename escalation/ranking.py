@@ -6,6 +6,8 @@ each question was drawn, shape (resamples, n), so that one sort serves them all.
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -15,11 +17,33 @@ from flarekit.escalation.outcomes import Floats
 
 def auroc(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
     """P(a "yes" has a higher value than a "no"), ties counting half; 0 to 1, NaN without both kinds."""
+    return ratio(*_won(labels, values, weights))
+
+
+def auroc_within(
+    labels: ArrayLike, values: ArrayLike, strata: Sequence[Hashable], weights: ArrayLike | None = None
+) -> Floats:
+    """`auroc` over the pairs of questions of one stratum alone; NaN where no stratum has both kinds.
+
+    What tells nothing but which stratum a question is in gets a half.
+    """
+    yes, value, stratum = np.asarray(labels, dtype=float), np.asarray(values, dtype=float), list(strata)
+    weight = np.ones(value.size) if weights is None else np.asarray(weights, dtype=float)
+    won = pairs = np.zeros(weight.shape[:-1])
+    for one in dict.fromkeys(stratum):
+        rows = np.array([other == one for other in stratum])
+        better, all_of_them = _won(yes[rows], value[rows], weight[..., rows])
+        won, pairs = won + better, pairs + all_of_them
+    return ratio(won, pairs)
+
+
+def _won(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:
+    """How many pairs of a "yes" and a "no" are in the right order, and how many there are."""
     yes = np.asarray(labels, dtype=float)
     positives, negatives = grouped(values, weights, yes, 1 - yes)
     below = negatives.sum(-1, keepdims=True) - negatives.cumsum(-1)
     won = (positives * (below + negatives / 2)).sum(-1)
-    return ratio(won, positives.sum(-1) * negatives.sum(-1))
+    return won, positives.sum(-1) * negatives.sum(-1)
 
 
 def average_precision(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:

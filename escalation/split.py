@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Hashable, Sequence
+from unicodedata import normalize
 
 import numpy as np
 import regex
@@ -18,8 +19,8 @@ Rows = NDArray[np.int64]
 
 
 def normalize_question(text: str) -> str:
-    """A question without case, punctuation and spacing; as it is where it has no word."""
-    return " ".join(regex.findall(r"[\w\p{M}]+", text.casefold())) or text.strip()
+    """A question without case, punctuation, spacing and ways to encode a letter; as it is where it has no word."""
+    return " ".join(regex.findall(r"[\w\p{M}]+", normalize("NFKC", text).casefold())) or text.strip()
 
 
 def digest(question: str) -> str:

@@ -5,14 +5,15 @@ and by **share** of the answer, over all answers; while an answer is generated, 
 
 The answers that survive t tokens are other answers than those at the start: longer, and as a rule harder. A curve may
 fall for that alone. What is compared at t is therefore always taken on the same survivors: the signals of the question
-(first of them the `BAR`, which is fitted on words), the lead of every other signal over the bar, and what the whole
-answer would still add. All figures come from one bootstrap over the questions, so that differences are paired.
+(first of them the `BAR`, which is fitted on words, with the question's type and length), the lead of every other signal
+over the bar, and what the whole answer would still add. All figures come from the same resamples, so that differences
+are paired; those of what was fitted take account of the questions that it was fitted on (`flarekit.eval.refits`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -20,12 +21,13 @@ from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.outcomes import Target
-from flarekit.escalation.quality import resampled
-from flarekit.eval.discrimination import auarc, auroc, too_few
+from flarekit.escalation.ranking import auroc_within
+from flarekit.eval.discrimination import Score, auarc, auroc, too_few
+from flarekit.eval.refits import RESAMPLES, Resamples, Values, drawn, fixed, resamples
 from flarekit.eval.routing import interval
 from flarekit.eval.statistics import Interval
 from flarekit.eval.study import Study
-from flarekit.eval.trajectories import after, from_words, learned
+from flarekit.eval.trajectories import after, from_the_least, from_words, learned
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -61,12 +63,15 @@ class Point:
     auroc: Interval
     auarc: Interval
     """Random values get about 1 - yes / n."""
+    within: Interval
+    """AUROC over pairs of questions of one type alone (`Study.strata`); NaN where no type has both kinds."""
     ahead: Interval | None = None
     """AUROC minus that of the bar on the same questions; None for the bar."""
     waiting: Interval | None = None
     """What is still to come: the whole answer's AUROC minus this one, on the same questions; None before generation."""
     reliable: bool = False
-    """Whether a mid signal is above the bar and above a half beyond chance, all of its curve taken together."""
+    """Whether a mid signal is above all bars (the `BAR`, the question's type and length) and above a half beyond
+    chance, all of its curve taken together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +83,22 @@ class Worth:
     settled: int | None
     """The fewest after which the rest of the answer would add no more than `NEAR` on the same answers."""
     ahead: int | None
-    """The fewest after which it is reliably above the bar; see `Point.reliable`."""
+    """The fewest after which it is reliably above the bars; see `Point.reliable`."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """Values of shape (questions,) before generation, (questions, longest) during it."""
+    """Values of one number a question before generation, of shape (longest,) during it."""
 
     name: str
     moment: Early
-    values: Floats
+    values: Values
 
-    def after(self, tokens: Rows) -> Floats:
-        """Shape (questions,), like `tokens`."""
-        return self.values if self.moment == "pre" else after(self.values, tokens)
+    def after(self, tokens: Rows) -> Values:
+        """One number a question."""
+        if self.moment == "pre":
+            return self.values
+        return Values(after(self.values.whole, tokens), after(self.values.without, tokens))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,44 +113,78 @@ class _Place:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """What all points of a curve share. Shapes (questions,), (questions,), (1 + resamples, questions), (questions,)."""
+    """What all points of a curve share."""
 
     target: Target
     labels: Floats
     lengths: Rows
-    weights: Floats
-    bar: Floats
+    strata: Sequence[str]
+    draws: Resamples
+    bars: Mapping[str, Values]
+    """The `BAR`, and the question's type and length."""
+    known: dict[tuple[str, bytes], Floats] = field(default_factory=dict)
+    """What a bar comes to on some questions, which many signals are held against."""
+
+    def score(self, score: Score, values: Values, rows: Rows) -> Floats:
+        """Shape (1 + resamples,), 0 to 1."""
+        labels = self.labels[rows]
+        found = drawn(lambda one, weights: score(labels, one, weights), values.take(rows), self.draws.take(rows))
+        return np.clip(found, 0.0, 1.0)
+
+    def by_bar(self, name: str, rows: Rows) -> Floats:
+        """A bar's AUROC on these questions."""
+        key = name, rows.tobytes()
+        if key not in self.known:
+            self.known[key] = self.score(auroc, self.bars[name], rows)
+        return self.known[key]
+
+    def within(self, rows: Rows) -> Score:
+        """AUROC within types on these questions."""
+        strata = [self.strata[row] for row in rows]
+        return lambda labels, values, weights=None: auroc_within(labels, values, strata, weights)
 
 
 def curves(
-    study: Study, target: Target, *, fewest_left: int = FEWEST_LEFT, resamples: int = 1000, seed: int = 0
+    study: Study,
+    target: Target,
+    *,
+    fewest_left: int = FEWEST_LEFT,
+    count: int = RESAMPLES,
+    seed: int = 0,
+    told: Callable[[], object] = lambda: None,
 ) -> list[Point]:
-    """Every signal at every place of both axes, with 95% bootstrap intervals.
+    """Every signal at every place of both axes, with 95% intervals from `count` resamples.
 
     The curve by tokens ends where fewer than `fewest_left` answers survive. Nothing where `too_few` of all answers are
-    of a kind.
+    of a kind. `told` is called as the work goes on.
     """
-    if fewest_left < 1 or resamples < 2:
-        raise ConfigError(f"at least 1 survivor and 2 resamples are needed, not {fewest_left} and {resamples}")
+    if fewest_left < 1 or count < 2:
+        raise ConfigError(f"at least 1 survivor and 2 resamples are needed, not {fewest_left} and {count}")
     labels, lengths = study.labels(target), study.lengths
     if too_few(labels):
         return []
-    signals = _signals(study, labels, seed)
-    sample = _Sample(target, labels, lengths, resampled(labels.size, resamples, seed), signals[0].values)
-    return [
-        point
-        for places in (_by_tokens(lengths, labels, fewest_left), _by_share(lengths))
-        for point in _curve(sample, signals, places)
-    ]
+    bars, signals = _signals(study, labels, seed, told)
+    sample = _Sample(target, labels, lengths, study.strata[1], resamples(labels.size, count, seed), bars)
+    found: list[Point] = []
+    for places in (_by_tokens(lengths, labels, fewest_left), _by_share(lengths)):
+        found += _curve(sample, signals, places, told)
+    return found
 
 
-def _signals(study: Study, labels: Floats, seed: int) -> list[_Signal]:
-    """The bar first."""
-    return [
-        _Signal(BAR, "pre", from_words(study.outcomes, labels, seed=seed)),
-        *(_Signal(name, "pre", values) for name, values in study.asked.items()),
-        _Signal(LEARNED, "mid", learned(study.answers, study.outcomes, labels, seed=seed)),
-        *(_Signal(name, "mid", values) for name, values in study.streamed.items()),
+def _signals(
+    study: Study, labels: Floats, seed: int, told: Callable[[], object]
+) -> tuple[Mapping[str, Values], list[_Signal]]:
+    """The bars, and all signals, the bars first."""
+    outcomes = study.outcomes
+    bars = {
+        BAR: from_words(outcomes, labels, seed=seed, told=told),
+        **from_the_least(outcomes, study.kinds, labels, seed=seed),
+    }
+    return bars, [
+        *(_Signal(name, "pre", values) for name, values in bars.items()),
+        *(_Signal(name, "pre", fixed(values)) for name, values in study.asked.items()),
+        _Signal(LEARNED, "mid", learned(study.answers, outcomes, labels, seed=seed, told=told)),
+        *(_Signal(name, "mid", fixed(values)) for name, values in study.streamed.items()),
     ]
 
 
@@ -161,29 +202,34 @@ def _by_share(lengths: Rows) -> Iterator[_Place]:
         yield _Place("share", tenths / 10, np.arange(lengths.size), -(-tenths * lengths // 10))
 
 
-def _curve(sample: _Sample, signals: Sequence[_Signal], places: Iterable[_Place]) -> list[Point]:
-    measured = [found for place in places for signal in signals for found in _measured(sample, signal, place)]
+def _curve(
+    sample: _Sample, signals: Sequence[_Signal], places: Iterable[_Place], told: Callable[[], object]
+) -> list[Point]:
+    measured = []
+    for place in places:
+        measured += [found for signal in signals for found in _measured(sample, signal, place)]
+        told()
     points = [point for point, _ in measured]
     mids = [number for number, point in enumerate(points) if point.moment == "mid"]
-    # A bar that is itself below a half is no bar: the signal must lie above both.
+    # A bar that is itself below a half is no bar: the signal must lie above all of them and above a half.
     leads = [lead for number in mids for lead in measured[number][1]]
-    beyond = iter(_above_zero(np.array(leads)) if leads else ())
-    for number in mids:
-        points[number] = replace(points[number], reliable=bool(next(beyond) & next(beyond)))
+    beyond = _above_zero(np.array(leads)).reshape(len(mids), -1) if leads else ()
+    for number, above in zip(mids, beyond, strict=True):
+        points[number] = replace(points[number], reliable=bool(above.all()))
     return points
 
 
-def _measured(sample: _Sample, signal: _Signal, place: _Place) -> Iterator[tuple[Point, tuple[Floats, Floats]]]:
-    """The signal's figures, with its leads over the bar and over a half in every resample; nothing where too few."""
+def _measured(sample: _Sample, signal: _Signal, place: _Place) -> Iterator[tuple[Point, Sequence[Floats]]]:
+    """The signal's figures, with its leads over the bars and over a half in every resample; nothing where too few."""
     values = signal.after(place.tokens)
-    rows = place.rows[~np.isnan(values[place.rows])]
-    labels, weights = sample.labels[rows], sample.weights[:, rows]
+    rows = place.rows[~np.isnan(values.whole[0, place.rows])]
+    labels = sample.labels[rows]
     if too_few(labels):
         return
-    ours = auroc(labels, values[rows], weights)
-    lead = ours - auroc(labels, sample.bar[rows], weights)
+    ours = sample.score(auroc, values, rows)
+    leads = [ours - sample.by_bar(name, rows) for name in sample.bars]
     mid = signal.moment == "mid"
-    whole = auroc(labels, signal.after(sample.lengths)[rows], weights) if mid else ours
+    whole = sample.score(auroc, signal.after(sample.lengths), rows) if mid else ours
     point = Point(
         sample.target,
         place.axis,
@@ -193,11 +239,12 @@ def _measured(sample: _Sample, signal: _Signal, place: _Place) -> Iterator[tuple
         rows.size,
         int(labels.sum()),
         interval(ours),
-        interval(auarc(labels, values[rows], weights)),
-        ahead=None if signal.name == BAR else interval(lead),
+        interval(sample.score(auarc, values, rows)),
+        interval(sample.score(sample.within(rows), values, rows)),
+        ahead=None if signal.name == BAR else interval(leads[0]),
         waiting=interval(whole - ours) if mid else None,
     )
-    yield point, (lead, ours - 0.5)
+    yield point, (*leads, ours - 0.5)
 
 
 def _above_zero(drawn: Floats, confidence: float = 0.95) -> NDArray[np.bool_]:
@@ -257,6 +304,7 @@ def information_rows(study: Study, points: Iterable[Point]) -> list[dict[str, An
             **_columns("auroc", point.auroc),
             **_columns("auarc", point.auarc),
             "auarc_by_chance": round(1 - point.yes / point.n, 5),
+            **_columns("within", point.within),
             **_columns("ahead", point.ahead),
             "reliable": point.reliable,
             **_columns("waiting", point.waiting),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import DataError
+from flarekit.escalation.baselines import strata_of
 from flarekit.escalation.costs import Prices, price
 from flarekit.escalation.outcomes import Outcomes, Target, find_arm
 from flarekit.eval.compare import Group, Result
@@ -39,11 +40,18 @@ class Study:
     """The token signals by name, each of shape (questions, longest); see `trajectories`."""
     asked: Mapping[str, Floats]
     """The probes before generation by name, each of shape (questions,), NaN where it was not recorded."""
+    kinds: Sequence[str] = ()
+    """The dataset's own type of each question; empty where it tells none."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each answer. Shape (questions,)."""
         return np.array([len(answer.tokens) for answer in self.answers], dtype=np.int64)
+
+    @property
+    def strata(self) -> tuple[str, list[str]]:
+        """Where the questions' types come from, and the type of each, within which figures are given."""
+        return strata_of(self.outcomes.questions, self.kinds)
 
     def labels(self, target: Target) -> Floats:
         """1 where the target came true, else 0. Shape (questions,)."""
@@ -68,7 +76,8 @@ def read_study(group: Group, *, weak: str | None = None, helped: str = "rag") ->
     outcomes = _outcomes(group, pairs)
     asked = {one.signal: _by_question(one.values, outcomes.ids) for one in probe_readings(run, "pre")}
     listed = list(answers.values())
-    return Study(group.dataset, group.models, outcomes, listed, trajectories(listed, watches()), asked)
+    kinds = [group.questions[key].kind for key in answers]
+    return Study(group.dataset, group.models, outcomes, listed, trajectories(listed, watches()), asked, kinds)
 
 
 def _as_run(group: Group) -> RecordedRun:

@@ -6,26 +6,28 @@ of the one that is being written; for one that is read at every token, the highe
 token t, and after the last token it is the value of `readings`. Highest so far is not the natural form of a mean, nor
 of a window: they are also given as they stand, "(answer)" the mean of all tokens so far, "(now)" the window alone.
 
-What was fitted is always read on questions that it was not fitted on: a question's value comes from the model that
-did not see its fold.
+What was fitted is always read on questions that it was not fitted on (`flarekit.eval.refits`): a question's value comes
+from a fit that did not see its fold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.fitting import Fitted, Task
+from flarekit.escalation.baselines import LENGTH, by_length, by_type, types_of
+from flarekit.escalation.fitting import Task, sigmoid
 from flarekit.escalation.linear import fit_words, predict_words
-from flarekit.escalation.mid_lr import MidRouter, fit
+from flarekit.escalation.mid_lr import FEATURES, Watched, fit_features, sentence_features
 from flarekit.escalation.outcomes import Outcomes
-from flarekit.escalation.split import folds
 from flarekit.eval.readings import Answer
+from flarekit.eval.refits import Values, refitted
 from flarekit.monitor import Monitor
 from flarekit.signals import SIGNALS, find_signal
 from flarekit.triggers import Trigger
@@ -33,7 +35,6 @@ from flarekit.triggers import Trigger
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
-FOLDS = 5
 WORDS_ONLY = ("min-prob", "entropy")
 """Signals that are read without punctuation and white space too, as the mid-generation policies do by default."""
 
@@ -104,50 +105,81 @@ def _raise(values: Floats, ends: Sequence[int]) -> None:
         highest = max(highest, values[end - 1]) if end > start else highest
 
 
-def learned(answers: Sequence[Answer], outcomes: Outcomes, labels: Floats, *, seed: int = 0) -> Floats:
-    """P(label) by `mid-lr` after 1, 2, … tokens, as a sentence trigger sees it. Shape (answers, longest)."""
-    longest = max(len(answer.tokens) for answer in answers)
-    values = np.full((len(answers), longest), np.nan)
-
-    def read(fitted: Fitted, held: Rows) -> None:
-        router = Watch("mid-lr", Trigger(MidRouter({}, fitted), 0.0, "mid"))
-        [found] = trajectories([answers[row] for row in held], [router]).values()
-        values[held, : found.shape[1]] = found
-
-    _cross_fitted(outcomes, labels, seed, lambda rows: fit([answers[row].tokens for row in rows], labels[rows]), read)
-    return values
-
-
-def from_words(outcomes: Outcomes, labels: Floats, *, seed: int = 0) -> Floats:
-    """P(label) by `tfidf-lr`, from the question alone. Shape (questions,)."""
-    values = np.full(len(labels), np.nan)
-
-    def read(fitted: Fitted, held: Rows) -> None:
-        values[held] = predict_words(fitted, [outcomes.questions[row] for row in held])
-
-    _cross_fitted(outcomes, labels, seed, lambda rows: fit_words(Task(outcomes.take(rows), labels[rows])), read)
-    return values
-
-
-def _cross_fitted(
+def learned(
+    answers: Sequence[Answer],
     outcomes: Outcomes,
     labels: Floats,
-    seed: int,
-    fitted_on: Callable[[Rows], Fitted],
-    read: Callable[[Fitted, Rows], None],
-) -> None:
-    """Fit on all folds but one and read that one, for each; questions of the same words share a fold."""
-    fold = folds(outcomes.questions, labels.tolist(), FOLDS, seed)
-    for number in range(FOLDS):
-        held = np.flatnonzero(fold == number)
-        if held.size:
-            read(fitted_on(np.flatnonzero(fold != number)), held)
+    *,
+    seed: int = 0,
+    told: Callable[[], object] = lambda: None,
+) -> Values:
+    """P(label) by `mid-lr` after 1, 2, … tokens, as a sentence trigger sees it. A value is of shape (longest,)."""
+    features, ends = _along_features(answers)
+    sentences = [sentence_features(answer.tokens) for answer in answers]
+    lengths = np.array([len(answer.tokens) for answer in answers])
+
+    def fit(rows: Rows, read: Rows) -> Floats:
+        weights = fit_features([sentences[row] for row in rows], labels[rows]).arrays
+        scaled = (features[read] - weights["mean"]) / weights["scale"]
+        now = sigmoid(scaled @ weights["coefficients"] + weights["intercept"])
+        # What a sentence that is over came to stays, until a later one comes to more.
+        over = np.maximum.accumulate(np.where(ends[read], now, 0.0), axis=1)
+        now[:, 1:] = np.maximum(now[:, 1:], over[:, :-1])
+        return np.where(np.arange(now.shape[1]) < lengths[read, None], now, np.nan)
+
+    return refitted(outcomes.questions, labels, fit, shape=features.shape[1:2], seed=seed, told=told)
+
+
+def _along_features(answers: Sequence[Answer]) -> tuple[Floats, NDArray[np.bool_]]:
+    """What `mid-lr` reads after each token, shape (answers, longest, features), and where a sentence ends.
+
+    0 after an answer's end.
+    """
+    longest = max(len(answer.tokens) for answer in answers)
+    found = np.zeros((len(answers), longest, len(FEATURES)))
+    ended = np.zeros((len(answers), longest), dtype=bool)
+    for row, answer in enumerate(answers):
+        watched = Watched()
+        for start, end in pairwise([0, *answer.ends]):
+            for place in range(start, end):
+                watched.update(answer.tokens[place])
+                found[row, place] = watched.features()
+            watched.end_sentence()
+            ended[row, end - 1 : end] = True
+    return found, ended
+
+
+def from_words(
+    outcomes: Outcomes, labels: Floats, *, seed: int = 0, told: Callable[[], object] = lambda: None
+) -> Values:
+    """P(label) by `tfidf-lr`, from the question alone."""
+
+    def fit(rows: Rows, read: Rows) -> Floats:
+        fitted = fit_words(Task(outcomes.take(rows), labels[rows]))
+        return predict_words(fitted, [outcomes.questions[row] for row in read])
+
+    return refitted(outcomes.questions, labels, fit, seed=seed, told=told)
+
+
+def from_the_least(outcomes: Outcomes, kinds: Sequence[str], labels: Floats, *, seed: int = 0) -> dict[str, Values]:
+    """What the question's type and its length tell, by name: the least that a signal must beat."""
+
+    def read(fit: Callable[[Rows, Rows], Floats]) -> Values:
+        return refitted(outcomes.questions, labels, fit, seed=seed)
+
+    types = types_of(outcomes.questions, kinds)
+    found = {name: read(partial(by_type, own, labels)) for name, own in types.items()}
+    return found | {LENGTH: read(partial(by_length, outcomes.questions, labels))}
 
 
 def after(values: Floats, tokens: Rows) -> Floats:
-    """The values after so many tokens, one count for each answer; NaN for 0 and beyond the end. Shape (answers,)."""
-    if tokens.shape != values.shape[:1] or (tokens < 0).any():
-        raise ConfigError(f"a count of tokens is needed for each of {len(values)} answers, not {tokens.shape}")
-    places = np.clip(tokens - 1, 0, values.shape[1] - 1)
-    found = values[np.arange(len(values)), places]
-    return np.where((tokens > 0) & (tokens <= values.shape[1]), found, np.nan)
+    """The values after so many tokens, one count for each answer; NaN for 0 and beyond the end.
+
+    `values` are of shape (..., answers, longest), what is given of shape (..., answers).
+    """
+    count, longest = values.shape[-2:]
+    if tokens.shape != (count,) or (tokens < 0).any():
+        raise ConfigError(f"a count of tokens is needed for each of {count} answers, not {tokens.shape}")
+    places = np.clip(tokens - 1, 0, longest - 1)
+    found = values[..., np.arange(count), places]
+    return np.where((tokens > 0) & (tokens <= longest), found, np.nan)

@@ -229,7 +229,7 @@ def test_an_answer_that_has_ended_is_no_longer_compared() -> None:
     labels, values = here.labels("wrong"), here.streamed["min-prob"]
     naive = [float(auroc(labels, after(values, np.minimum(here.lengths, t)))) for t in (2, 8)]
     assert naive == pytest.approx([1.0, 0.5])  # fades, because the short answers' doubt stands still
-    line = by_tokens(curves(here, "wrong", resamples=50), "min-prob")
+    line = by_tokens(curves(here, "wrong", count=50), "min-prob")
     assert [line[at].auroc.estimate for at in (2, 8)] == [1.0, 1.0]
     assert [(line[at].n, line[at].yes) for at in (2, 3, 8)] == [(90, 60), (60, 30), (60, 30)]
 
@@ -239,11 +239,13 @@ def test_the_bar_is_held_against_the_same_survivors() -> None:
     texts = [f"easy {n % 7}?" for n in range(30)] + [f"other {n % 9} {n}?" for n in range(60)]
     here = uneven()
     here = study([*here.labels("wrong").astype(bool)], here.answers, texts)
-    points = curves(here, "wrong", resamples=100)
+    points = curves(here, "wrong", count=100)
     bar = by_tokens(points, BAR)
     words = from_words(here.outcomes, here.labels("wrong"))
-    assert bar[0].auroc.estimate == pytest.approx(float(auroc(here.labels("wrong"), words)))
-    assert bar[8].auroc.estimate == pytest.approx(float(auroc(here.labels("wrong")[30:], words[30:])))
+    labels = here.labels("wrong")
+    for at, rows in ((0, slice(None)), (8, slice(30, None))):
+        expected = np.mean([float(auroc(labels[rows], split[rows])) for split in words.whole])
+        assert bar[at].auroc.estimate == pytest.approx(expected)
     assert bar[8].auroc.estimate < bar[0].auroc.estimate
     ahead = by_tokens(points, "min-prob")[8].ahead
     assert ahead is not None
@@ -255,8 +257,8 @@ def test_a_curve_ends_where_too_few_answers_go_on() -> None:
     lengths = [4] * 40 + [30] * 20
     wrong = [number % 2 == 0 for number in range(60)]
     here = study(wrong, [said(*[(" a", 0.5)] * length) for length in lengths])
-    assert max(by_tokens(curves(here, "wrong", resamples=20), "min-prob")) == 24
-    assert max(by_tokens(curves(here, "wrong", resamples=20, fewest_left=21), "min-prob")) == 3
+    assert max(by_tokens(curves(here, "wrong", count=20), "min-prob")) == 24
+    assert max(by_tokens(curves(here, "wrong", count=20, fewest_left=21), "min-prob")) == 3
 
 
 def test_the_bands_cover_the_true_auroc_as_often_as_they_say() -> None:
@@ -268,7 +270,7 @@ def test_the_bands_cover_the_true_auroc_as_often_as_they_say() -> None:
         doubts = 1 / (1 + np.exp(rng.normal(size=60) + wrong))  # a wrong answer's token is less likely
         here = study(wrong.tolist(), [said((" a", float(doubt)), (" b", 0.9999)) for doubt in doubts])
         here = replace(here, streamed={"min-prob": here.streamed["min-prob"]})
-        found = by_tokens(curves(here, "wrong", resamples=150), "min-prob")[1].auroc
+        found = by_tokens(curves(here, "wrong", count=150), "min-prob")[1].auroc
         held += found.low <= true <= found.high
     assert held >= rounds - 5
 
@@ -280,7 +282,7 @@ def test_a_signal_that_knows_nothing_is_not_found_among_many() -> None:
     for _ in range(4):
         wrong = (rng.random(60) < 0.5).tolist()
         here = study(wrong, [doubtful(0, 10, float(rng.uniform(0.3, 0.9)), rng) for _ in wrong])
-        found += any(point.reliable for point in curves(here, "wrong", resamples=100))
+        found += any(point.reliable for point in curves(here, "wrong", count=100))
     assert found <= 1
 
 
@@ -293,7 +295,7 @@ def test_there_is_no_curve_without_both_kinds() -> None:
     with pytest.raises(DataError, match="too few answers are of a kind for any curve"):
         information_csv([])
     with pytest.raises(ConfigError, match="at least 1 survivor and 2 resamples"):
-        curves(here, "wrong", resamples=0)
+        curves(here, "wrong", count=0)
 
 
 # --- a recorded run ---------------------------------------------------------------------------------------------------
@@ -323,7 +325,7 @@ def test_a_run_is_read_with_its_probes(run: Path) -> None:
     assert here.outcomes.arms == ["closed-book", "rag"]
     assert here.labels("helps").sum() == 20
     assert np.isnan(here.asked["p-ik"]).sum() == 10
-    probe = by_tokens(curves(here, "wrong", resamples=20), "p-ik")
+    probe = by_tokens(curves(here, "wrong", count=20), "p-ik")
     assert (probe[0].n, probe[0].auroc.estimate) == (30, 1)
     with pytest.raises(ConfigError, match="'strong' is no arm; there are closed-book, rag"):
         read_study(group, helped="strong")
@@ -334,7 +336,7 @@ def test_a_run_is_read_with_its_probes(run: Path) -> None:
 def test_rows_are_flat_and_the_chart_finds_what_it_draws_in_them(run: Path) -> None:
     [group] = load_runs([run])
     here = read_study(group)
-    rows = information_rows(here, curves(here, "wrong", resamples=20))
+    rows = information_rows(here, curves(here, "wrong", count=20))
     first = rows[0]
     assert (first["signal"], first["moment"], first["axis"], first["at"]) == (BAR, "pre", "tokens", 0)
     assert all(value is None or isinstance(value, str | int | float) for row in rows for value in row.values())
@@ -369,7 +371,7 @@ def test_the_command_prints_a_table_and_writes_the_figures(
     for text in (BAR, "min-prob", "wrong: 20 of 40", "hurts: no curve, only 0 of 40"):
         assert text in out
     heading = next(line for line in out.splitlines() if line.startswith("signal")).split()
-    assert heading == ["signal", "moment", "n", *map(str, COLUMNS), "end"]
+    assert heading == ["signal", "moment", "n", *map(str, COLUMNS), "end", "within"]
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"information.csv", "information-wrong-tokens.svg", "information-helps-share.png"} <= names
     with (tmp_path / "out" / "information.csv").open() as file:

@@ -17,6 +17,7 @@ from typing import Any
 import altair as alt
 
 from flarekit.errors import ConfigError
+from flarekit.escalation.baselines import RULE
 from flarekit.escalation.outcomes import Target
 from flarekit.eval.information import BAR, LEARNED, Axis
 from flarekit.eval.report.charts import STYLE, Look
@@ -30,7 +31,7 @@ TITLES: dict[Target, str] = {
     "hurts": "Help makes the answer worse",
 }
 AXES: dict[Axis, str] = {"tokens": "Tokens of the answer seen", "share": "Share of the answer seen"}
-SHOWN = (BAR, LEARNED, "min-prob", "mean-logprob (answer)", "rolling-entropy", "step-entropy")
+SHOWN = (BAR, RULE, LEARNED, "min-prob", "mean-logprob (answer)", "rolling-entropy")
 """Drawn in colour until the reader chooses others: the same in every chart, not those that happen to do best."""
 BANDED = (BAR, LEARNED)
 """The two whose bands are drawn beside many lines; of three lines or fewer, all have theirs."""
@@ -38,11 +39,11 @@ _BLUE, _SKY, _ORANGE, _GREEN, _RED, _PINK = "#1f78b4", "#3b9ad9", "#cc8400", "#0
 _VIOLET, _OLIVE, _GREY = "#8262c4", "#768a1f", "#7c828a"
 LOOKS = {
     BAR: Look(_BLUE, "square"),
+    RULE: Look(_SKY, "cross"),
     LEARNED: Look(_VIOLET, "diamond"),
     "min-prob": Look(_ORANGE, "circle"),
     "mean-logprob (answer)": Look(_GREEN, "triangle-up"),
     "rolling-entropy": Look(_RED, "triangle-down"),
-    "step-entropy": Look(_PINK, "cross"),
 }
 _OTHERS = {"pre": (_SKY, _BLUE, _GREY), "mid": (_OLIVE, _ORANGE, _PINK, _GREEN, _RED, _VIOLET)}
 _FEW = f"length(data('shown_store')) < 4 || indexof({json.dumps(BANDED)}, datum.signal) >= 0"
@@ -198,4 +199,5 @@ def _tooltip(axis: Axis, score: str) -> list[alt.Tooltip]:
         alt.Tooltip(f"{score}_low:Q", title="from", format=".2f"),
         alt.Tooltip(f"{score}_high:Q", title="to", format=".2f"),
         alt.Tooltip("ahead:Q", title="above the question's words", format="+.2f"),
+        alt.Tooltip("within:Q", title="AUROC within types", format=".2f"),
     ]

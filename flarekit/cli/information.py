@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.status import Status
+
+if TYPE_CHECKING:
+    from flarekit.escalation.outcomes import Target
+    from flarekit.eval.information import Point
+    from flarekit.eval.study import Study
 
 
 def information(
@@ -21,7 +28,7 @@ def information(
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.errors import RunError
     from flarekit.eval.compare import cautions, load_runs
-    from flarekit.eval.information import curves, information_rows
+    from flarekit.eval.information import information_rows
     from flarekit.eval.report.information_chart import write_figures
     from flarekit.eval.report.information_text import information_csv, print_information
     from flarekit.eval.study import TARGETS, read_study
@@ -29,11 +36,14 @@ def information(
 
     groups = load_runs(runs)
     studies = [read_study(group, weak=weak, helped=helped) for group in groups]
-    found = [[point for target in TARGETS for point in curves(study, target)] for study in studies]
-    tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
-    text = information_csv([row for rows in tables for row in rows])
+    found = []
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)  # before the long work, which would be lost
+        with Console(stderr=True).status("Fitting …") as status:
+            for study in studies:
+                found.append([point for target in TARGETS for point in _curves(study, target, status)])
+        tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
+        text = information_csv([row for rows in tables for row in rows])
         replace_file(out / "information.csv", text.encode())
         for place, rows in enumerate(tables, start=1):
             write_figures(rows, out, f"-{place}" if place > 1 else "")
@@ -44,3 +54,15 @@ def information(
     for caution in [caution for group in groups for caution in cautions(group)]:
         Console(stderr=True).print(caution, soft_wrap=True, highlight=False, markup=False)
     Console(stderr=True).print(f"Figures: {out}", soft_wrap=True, highlight=False)
+
+
+def _curves(study: Study, target: Target, status: Status) -> list[Point]:
+    """The curves of one target, with how far they are shown in the status."""
+    from flarekit.eval.information import curves
+
+    steps = count(1)
+    return curves(
+        study,
+        target,
+        told=lambda: status.update(f"{study.dataset}, {target}: step {next(steps)} (folds fitted and places read)"),
+    )
