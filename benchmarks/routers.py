@@ -1,10 +1,12 @@
 """Trained routers against each other, by questions that they were not fitted on.
 
-Recorded outcomes of another system, by five-fold cross-validation:
+All by cross-validation, with intervals that hold for other questions to fit on, too (`flarekit.eval.refits`).
+
+Recorded outcomes of another system:
 
     python benchmarks/routers.py outcomes hotpotqa.train.jsonl 2wikimultihopqa.train.jsonl --out rows.jsonl
 
-Own runs, fitted on a part of their questions and judged on the rest, with a plot:
+Own runs, with a plot:
 
     python benchmarks/routers.py runs runs/hotpotqa-0.5b-bf16 runs/hotpotqa-1.5b \
         --weak qwen2.5-coder-0.5b/closed-book --strong qwen2.5-coder-1.5b/rag --plot docs/routers.svg
@@ -13,6 +15,7 @@ Own runs, fitted on a part of their questions and judged on the rest, with a plo
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -20,16 +23,19 @@ from typing import Annotated, Any
 import altair as alt
 import numpy as np
 import typer
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from flarekit.escalation.baselines import lopsided, strata_of
+from flarekit.escalation.fitting import Task
 from flarekit.escalation.kinds import KINDS
 from flarekit.escalation.outcomes import TARGETS, Outcomes, Target
-from flarekit.escalation.quality import auroc, resampled
-from flarekit.escalation.routers import ArmRouter, ScoreRouter, fit_rows, score_task, train_router
-from flarekit.escalation.split import folds, split
+from flarekit.escalation.ranking import auroc, auroc_within
+from flarekit.escalation.routers import ArmRouter, ScoreRouter, fit_rows, score_task
 from flarekit.eval.outcomes import read_outcomes
-from flarekit.eval.routing import compared, holm, interval, oracle_scores, rate_curves, report, two_sided_p
+from flarekit.eval.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
+from flarekit.eval.routing import holm, interval, oracle_scores, rate_curves, two_sided_p
 from flarekit.eval.statistics import Interval
+from flarekit.eval.trajectories import from_the_least
 
 Floats = NDArray[np.float64]
 BASELINE = "tfidf-lr"
@@ -39,11 +45,15 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
     "knn": ("knn", {}),
     "routellm-mf": ("routellm-mf", {}),
     "routellm-sw": ("routellm-sw", {}),
-    "routellm-bert": ("routellm-bert", {}),
     "hybrid-llm det": ("hybrid-llm", {"labels": "det"}),
     "hybrid-llm trans": ("hybrid-llm", {"labels": "trans"}),
 }
-"""Score routers that need no engine, by the name of their row. hybrid-llm has labels of its own whatever the target."""
+"""Score routers that need no engine, by the name of their row. hybrid-llm has labels of its own whatever the target.
+
+routellm-bert is not among them: fine-tuning an encoder a hundred times over is dear, and without that its intervals
+would not hold."""
+SPLITS = {"routellm-mf": 1}
+"""Splits into folds where one is all that is affordable; else those of `flarekit.eval.refits`."""
 CHOOSERS: dict[str, tuple[str, dict[str, Any]]] = {
     "adaptive-rag": ("adaptive-rag", {}),
     "avengers-pro α=1": ("avengers-pro", {"alpha": 1.0}),
@@ -51,8 +61,8 @@ CHOOSERS: dict[str, tuple[str, dict[str, Any]]] = {
     "avengers-pro α=0.5": ("avengers-pro", {"alpha": 0.5}),
     "masrouter λ=0.1": ("masrouter", {"cost_weight": 0.1}),
 }
-FOLDS = 5
 RATES = (0.25, 0.5, 0.75)
+RESAMPLES = 2000
 app = typer.Typer(add_completion=False, help=__doc__)
 
 
@@ -88,78 +98,101 @@ def outcomes(
         targets: list[Target] = [target for target in TARGETS if target != "strong-wins"]
         by_target = {target: dict(pooled(data, target, seed, rows, name)) for target in targets}
         auroc_table(data, by_target, rows, name)
-        rate_table(data, by_target["helps"], rows, name)
+        rate_table(data, by_target["helps"], rows, name, "helps")
         chooser_table(data, seed, rows, name)
     print("\nin-context and p-ik need an engine: these files hold no model to ask, so they have no row.")
 
 
-def pooled(data: Outcomes, target: Target, seed: int, rows: Rows, name: str) -> Iterator[tuple[str, Floats]]:
-    """Every router's scores of every question, each by a router that was fitted on the other folds."""
+def pooled(data: Outcomes, target: Target, seed: int, rows: Rows, name: str) -> Iterator[tuple[str, Values]]:
+    """The type and length of every question, and every router's scores by fits on other folds."""
+    labels = data.labels(0, 1, target).astype(float)
+    yield from from_the_least(data, data.kinds, labels, seed=seed).items()
     for router, (kind, options) in ROUTERS.items():
         began = perf_counter()
-        task = score_task(KINDS[kind], data, target, "closed-book", "rag", seed)
-        fold = folds(data.questions, task.labels.tolist(), FOLDS, seed)
-        scores = np.empty(len(data.ids))
-        for number in range(FOLDS):
-            fitted = fit_rows(KINDS[kind], task, np.flatnonzero(fold != number), None, options)
-            test = np.flatnonzero(fold == number)
-            judged = ScoreRouter({}, fitted, kind, "").probability([data.questions[row] for row in test])
-            # Folds are not on one scale: ranks within each are, and AUROC is of ranks.
-            scores[test] = (judged[:, None] > judged).mean(axis=1) + (judged[:, None] == judged).mean(axis=1) / 2
-        print(f"{name} {target} {router}: {perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
-        rows.add(dataset=name, target=target, router=router, scores=scores.round(5).tolist())
-        yield router, scores
+        task = score_task(KINDS[kind], data, target, data.arms[0], data.arms[1], seed)
+        fit = partial(ranked_by, kind, options, task)
+        values = refitted(data.questions, labels, fit, seed=seed, seeds=SPLITS.get(router, SEEDS))
+        print(
+            f"{name} {target} {router}: {values.fits} fits, {perf_counter() - began:.0f} s", file=sys.stderr, flush=True
+        )
+        rows.add(dataset=name, target=target, router=router, scores=values.whole.round(5).tolist())
+        yield router, values
 
 
-def auroc_table(data: Outcomes, by_target: dict[Target, dict[str, Floats]], rows: Rows, name: str) -> None:
-    """AUROC of each target with its interval, and whether it is reliably better than the baseline's."""
-    print("AUROC of a router trained on the column's target [95% interval]; difference to tfidf-lr [interval].\n")
+def ranked_by(kind: str, options: dict[str, Any], task: Task, fitted_on: Any, read: Any) -> Floats:
+    """The rank of each question among those that are read: fits are not on one scale, and AUROC is of ranks."""
+    fitted = fit_rows(KINDS[kind], task, fitted_on, None, options)
+    judged = ScoreRouter({}, fitted, kind, "").probability([task.questions[row] for row in read])
+    return np.asarray((judged[:, None] > judged).mean(axis=1) + (judged[:, None] == judged).mean(axis=1) / 2)
+
+
+def auroc_table(data: Outcomes, by_target: dict[Target, dict[str, Values]], rows: Rows, name: str) -> None:
+    """AUROC of each target with its interval, within types, and whether it is reliably better than the baseline's."""
+    source, types = strata_of(data.questions, data.kinds)
+    print(f"AUROC of a router trained on the column's target [95% interval]; within types ({source}); difference to "
+          "tfidf-lr [interval].\n")  # fmt: skip
     shares = {target: data.labels(0, 1, target).mean() for target in by_target}
-    head = " | ".join(f"{target} ({share:.0%}) | Δ {target}" for target, share in shares.items())
-    print(f"| router | {head} |\n|{' --- |' * (1 + 2 * len(shares))}")
-    cells: dict[str, list[str]] = {router: [] for router in [*ROUTERS, "random"]}
-    verdicts = []
+    head = " | ".join(f"{target} ({share:.0%}) | within types | Δ {target}" for target, share in shares.items())
+    print(f"| router | {head} |\n|{' --- |' * (1 + 3 * len(shares))}")
+    cells: dict[str, list[str]] = {}
+    verdicts, warnings = [], []
+    draws = resamples(len(data.ids), RESAMPLES)
     for target, found in by_target.items():
-        truth = data.labels(0, 1, target)
-        weights = resampled(len(truth))
+        truth = data.labels(0, 1, target).astype(float)
+        warnings += [f"{target}: {said}." for said in [lopsided(truth, types)] if said]
 
-        def measure(scores: Floats, weights: Floats, truth: NDArray[np.bool_] = truth) -> Floats:
-            return auroc(truth, scores, weights)
+        def within(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+            return auroc_within(labels, values, types, weights)
 
-        apart = {router: compared(measure, scores, found[BASELINE]) for router, scores in found.items()}
-        del apart[BASELINE]
+        figures = {router: scored(auroc, truth, values, draws) for router, values in found.items()}
+        apart = {router: one - figures[BASELINE] for router, one in figures.items() if router != BASELINE}
         holds = holm({router: two_sided_p(values) for router, values in apart.items()})
-        for router, scores in found.items():
-            value = interval(measure(scores, weights))
+        for router, values in found.items():
+            value, inside = interval(figures[router]), interval(scored(within, truth, values, draws))
             difference = interval(apart[router]) if router in apart else None
             reliable = difference is not None and difference.excludes_zero and holds[router]
-            cells[router] += [written(value), written(difference, sign=True) if difference else "–"]
+            cells.setdefault(router, []).extend(
+                [written(value), written(inside), written(difference, sign=True) if difference else "–"]
+            )
             if difference and reliable:
                 verdicts.append(f"{router} on {target}: reliably {'better' if difference.low > 0 else 'worse'}")
-            rows.add(dataset=name, target=target, router=router, auroc=triple(value), reliable=reliable,
-                     difference=triple(difference) if difference else None)  # fmt: skip
-        cells["random"] += [".500", "–"]
+            rows.add(dataset=name, target=target, router=router, auroc=triple(value), within=triple(inside),
+                     reliable=reliable, difference=triple(difference) if difference else None)  # fmt: skip
     for router, texts in cells.items():
         print(f"| {router} | {' | '.join(texts)} |")
     said = "; ".join(verdicts) or "no reliable difference"
-    print(f"\nAgainst tfidf-lr, with Holm's correction over the routers: {said}.\n")
+    print(f"\nAgainst tfidf-lr, with Holm's correction over the routers of a target: {said}.\n")
+    print("".join(f"Warning: {one}\n\n" for one in warnings), end="")
 
 
-def rate_table(data: Outcomes, found: dict[str, Floats], rows: Rows, name: str) -> None:
-    """Mean F1 when a share of the questions retrieves, by routers that were trained on `helps`."""
-    print("Mean F1 when the share of questions that a router trained on `helps` scores highest retrieves.\n")
-    print(f"| router | {' | '.join(f'{rate:.0%}' for rate in RATES)} | APGR | CPT(50%) | CPT(80%) |")
-    print(f"|{' --- |' * (4 + len(RATES))}")
+def rate_table(data: Outcomes, found: dict[str, Values], rows: Rows, name: str, target: Target) -> None:
+    """Mean F1 when the share of questions with the highest scores goes to the strong arm."""
+    print(f"Mean F1 when the share of questions that a router trained on `{target}` scores highest goes to the strong "
+          "arm.\n")  # fmt: skip
+    print(f"| router | {' | '.join(f'{rate:.0%}' for rate in RATES)} | APGR | APGR − tfidf-lr |")
+    print(f"|{' --- |' * (3 + len(RATES))}")
     weak, strong = data.scores.T
-    everyone = {**found, "random": np.zeros(len(weak)), "oracle": oracle_scores(weak, strong)}
-    for router, scores in everyone.items():
-        made = report(scores, weak, strong)
-        values = [*made.scores.values(), made.apgr, *made.cpt.values()]
-        print(f"| {router} | {' | '.join(map(written, values))} |")
-        rows.add(dataset=name, router=router, rates={str(rate): triple(value) for rate, value in made.scores.items()},
-                 apgr=triple(made.apgr), cpt={str(part): triple(value) for part, value in made.cpt.items()},
-                 gap=triple(made.gap))  # fmt: skip
-    print(f"\n{gap_note(made.gap)}\n")
+    draws = resamples(len(weak), RESAMPLES)
+    ends = {"random": fixed(np.zeros(len(weak))), "oracle": fixed(oracle_scores(weak, strong))}
+
+    def area(scores: Floats, weights: Floats) -> Floats:
+        return rate_curves(scores, weak, strong, weights).apgr()
+
+    areas = {router: drawn(area, values, draws) for router, values in {**found, **ends}.items()}
+    for router, values in {**found, **ends}.items():
+        made = [interval(drawn(partial(f1_at, rate, weak, strong), values, draws)) for rate in RATES]
+        apart = interval(areas[router] - areas[BASELINE])
+        last = "–" if router == BASELINE else written(apart, sign=True)
+        print(f"| {router} | {' | '.join(map(written, [*made, interval(areas[router])]))} | {last} |")
+        rows.add(dataset=name, router=router, apgr=triple(interval(areas[router])), apart=triple(apart),
+                 rates={str(rate): triple(one) for rate, one in zip(RATES, made, strict=True)})  # fmt: skip
+    gap = interval(rate_curves(np.zeros(len(weak)), weak, strong, draws.judged).gap)
+    print(f"\n{gap_note(gap)}\n")
+
+
+def f1_at(rate: float, weak: Floats, strong: Floats, scores: Floats, weights: Floats) -> Floats:
+    """Mean F1 when that share of the questions goes to the strong arm."""
+    return rate_curves(scores, weak, strong, weights).at(rate)
 
 
 def chooser_table(data: Outcomes, seed: int, rows: Rows, name: str) -> None:
@@ -169,25 +202,37 @@ def chooser_table(data: Outcomes, seed: int, rows: Rows, name: str) -> None:
     )
     print("| chooser | retrieval rate | F1 | F1 over chance at that rate |\n| --- | --- | --- | --- |")
     weak, strong = data.scores.T
-    fold = folds(data.questions, data.scores.argmax(axis=1).tolist(), FOLDS, seed)
+    best_arm = data.scores.argmax(axis=1).astype(float)
+    draws = resamples(len(weak), RESAMPLES)
+    weights = draws.judged / len(weak)
+
+    def over(choice: Floats, weights: Floats) -> Floats:
+        gained = weights @ (choice * (strong - weak)) - (weights @ choice) * (weights @ (strong - weak)) / len(weak)
+        return np.asarray(gained / len(weak))
+
+    def score(choice: Floats, weights: Floats) -> Floats:
+        return np.asarray(weights @ (weak + choice * (strong - weak)) / len(weak))
+
     for router, (kind, options) in CHOOSERS.items():
         if len(data.arms) < KINDS[kind].fewest:
             continue
         task = score_task(KINDS["tfidf-lr"], data, "wrong", "closed-book", "rag", seed)
-        choice = np.empty(len(data.ids), dtype=int)
-        for number in range(FOLDS):
-            fitted = fit_rows(KINDS[kind], task, np.flatnonzero(fold != number), None, options)
-            test = np.flatnonzero(fold == number)
-            choice[test] = ArmRouter({}, fitted, kind, "", data.arms).choose([data.questions[row] for row in test])
-        weights = resampled(len(weak)) / len(weak)
-        rate, score = weights @ choice, weights @ data.scores[np.arange(len(choice)), choice]
-        over = score - (weights @ weak + rate * (weights @ (strong - weak)))
-        print(f"| {router} | {rate[0]:.0%} | {written(interval(score))} | {written(interval(over), sign=True)} |")
-        rows.add(dataset=name, router=router, rate=rate[0], f1=triple(interval(score)), over=triple(interval(over)))
+        values = refitted(data.questions, best_arm, partial(chosen_by, kind, options, task), seed=seed)
+        made, beyond = interval(drawn(score, values, draws)), interval(drawn(over, values, draws))
+        rate = float(values.whole.mean())
+        print(f"| {router} | {rate:.0%} | {written(made)} | {written(beyond, sign=True)} |")
+        rows.add(dataset=name, router=router, rate=rate, f1=triple(made), over=triple(beyond))
     best = weights @ data.scores.max(axis=1)
     rate = float((strong > weak).mean())
-    over = best - (weights @ weak + weights @ (strong > weak) * (weights @ (strong - weak)))
-    print(f"| oracle | {rate:.0%} | {written(interval(best))} | {written(interval(over), sign=True)} |")
+    beyond = interval(over((strong > weak).astype(float), draws.judged))
+    print(f"| oracle | {rate:.0%} | {written(interval(best))} | {written(beyond, sign=True)} |")
+
+
+def chosen_by(kind: str, options: dict[str, Any], task: Task, fitted_on: Any, read: Any) -> Floats:
+    """The place of the arm that a chooser takes for each question that is read."""
+    fitted = fit_rows(KINDS[kind], task, fitted_on, None, options)
+    router = ArmRouter({}, fitted, kind, "", task.outcomes.arms)
+    return np.array(router.choose([task.questions[row] for row in read]), dtype=float)
 
 
 @app.command()
@@ -198,43 +243,20 @@ def runs(
     out: Annotated[Path | None, typer.Option(help="Where to write every figure as a row of JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Where to draw the curves (SVG, PNG).")] = None,
     seed: Annotated[int, typer.Option(help="Of the split.")] = 0,
-    test_share: Annotated[float, typer.Option(help="Share of the questions to judge on.")] = 0.5,
 ) -> None:
-    """PGR, APGR and CPT of every router on own runs, on questions that it was not fitted on."""
+    """AUROC, F1 at shares of strong answers and APGR of every router on own runs."""
     rows = Rows(out)
     data = read_outcomes(directories, arms=[weak, strong], weak=weak)
-    strata = data.labels(0, 1, "strong-wins").tolist()
-    _, test = split(data.questions, strata, test_share, seed)
-    judged = data.take(test)
-    alone, helped = judged.scores.T
-    fitted_on = len(data.ids) - len(test)
-    print(f"\n### {data.arms[1]} over {data.arms[0]}, {fitted_on} questions fitted on, {len(test)} judged\n")
+    alone, helped = data.scores.T
+    print(f"\n### {data.arms[1]} over {data.arms[0]}, {len(data.ids)} questions\n")
     print(f"Mean F1 {alone.mean():.3f} weak, {helped.mean():.3f} strong.\n")
-    head = " | ".join(f"F1 at {rate:.0%}" for rate in RATES)
-    print(f"| router | APGR | APGR − tfidf-lr | CPT(50%) | CPT(80%) | {head} |\n|{' --- |' * (5 + len(RATES))}")
-    found: dict[str, Floats] = {}
-    for router, (kind, options) in ROUTERS.items():
-        trained = train_router(kind, data, target="strong-wins", weak=data.arms[0], strong=data.arms[1],
-                               seed=seed, test_share=test_share, **options)  # fmt: skip
-        assert isinstance(trained, ScoreRouter)
-        assert trained.manifest["split"]["test"] == list(judged.ids)
-        found[router] = trained.probability(judged.questions)
-        print(f"{router} trained", file=sys.stderr, flush=True)
-    found |= {"random": np.zeros(len(test)), "oracle": oracle_scores(alone, helped)}
-
-    def area(scores: Floats, weights: Floats) -> Floats:
-        return rate_curves(scores, alone, helped, weights).apgr()
-
-    for router, scores in found.items():
-        made = report(scores, alone, helped)
-        apart = written(interval(compared(area, scores, found[BASELINE])), sign=True) if router != BASELINE else "–"
-        values = [*made.cpt.values(), *made.scores.values()]
-        print(f"| {router} | {written(made.apgr)} | {apart} | {' | '.join(map(written, values))} |")
-        rows.add(router=router, apgr=triple(made.apgr), cpt={str(k): triple(v) for k, v in made.cpt.items()},
-                 rates={str(k): triple(v) for k, v in made.scores.items()}, gap=triple(made.gap))  # fmt: skip
-    print(f"\n{gap_note(made.gap)}")
+    found = dict(pooled(data, "strong-wins", seed, rows, "runs"))
+    auroc_table(data, {"strong-wins": found}, rows, "runs")
+    rate_table(data, found, rows, "runs", "strong-wins")
     if plot:
-        draw(found, lambda scores: rate_curves(scores, alone, helped), data.arms, plot)
+        lines = {router: values.whole[0] for router, values in found.items()}
+        lines |= {"random": np.zeros(len(alone)), "oracle": oracle_scores(alone, helped)}
+        draw(lines, lambda scores: rate_curves(scores, alone, helped), data.arms, plot)
 
 
 def draw(found: dict[str, Floats], curve: Callable[[Floats], Any], arms: Sequence[str], path: Path) -> None:
@@ -252,7 +274,7 @@ def draw(found: dict[str, Floats], curve: Callable[[Floats], Any], arms: Sequenc
         .mark_line(strokeWidth=2)
         .encode(
             x=alt.X("rate:Q", title=f"Share of questions answered by {arms[1]}", axis=alt.Axis(format="%")),
-            y=alt.Y("f1:Q", title="F1, mean over questions not fitted on", scale=alt.Scale(zero=False)),
+            y=alt.Y("f1:Q", title="F1, mean over questions, each by a fit on others", scale=alt.Scale(zero=False)),
             color=alt.Color("router:N", title=None, sort=list(found), scale=alt.Scale(scheme="tableau10")),
             order="rate:Q",
             strokeDash=dash,
@@ -268,7 +290,7 @@ def gap_note(gap: Interval) -> str:
     said = f"The strong arm is better by {written(gap, sign=True)}"
     if gap.excludes_zero:
         return f"{said}."
-    return f"{said}: the interval holds zero, so PGR, APGR and CPT, which divide by it, are ill-conditioned here."
+    return f"{said}: the interval holds zero, so APGR, which divides by it, is ill-conditioned here."
 
 
 def written(value: Interval, sign: bool = False) -> str:

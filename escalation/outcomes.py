@@ -59,11 +59,15 @@ class Outcomes:
     """Shape (questions, arms), at least 0, in the unit of the prices that they were computed with."""
     samples: Sequence[Sequence[Sequence[float]]] = ()
     """F1 of every sampled answer, by question and arm; empty where each arm has its one score."""
+    kinds: Sequence[str] = ()
+    """The dataset's own type of each question; empty where none is known."""
 
     def __post_init__(self) -> None:
         shape = (len(self.ids), len(self.arms))
         if twice := [id_ for id_, count in Counter(self.ids).items() if count > 1]:
             raise DataError(f"the question {twice[0]!r} occurs twice, and could be fitted and judged on; give it once")
+        if self.kinds and len(self.kinds) != len(self.ids):
+            raise DataError(f"{len(self.kinds)} types of questions do not fit {len(self.ids)} questions")
         if len(self.questions) != len(self.ids) or self.scores.shape != shape or self.costs.shape != shape:
             raise DataError(f"outcomes of {shape[0]} questions and {shape[1]} arms need one score and cost of each")
         if not (np.isfinite(self.scores).all() and np.isfinite(self.costs).all()):
@@ -83,14 +87,16 @@ class Outcomes:
         places = [self.arm(arm) for arm in arms]
         samples = [[row[place] for place in places] for row in self.samples]
         names = [self.arms[place] for place in places]
-        return Outcomes(self.ids, self.questions, names, self.scores[:, places], self.costs[:, places], samples)
+        scores, costs = self.scores[:, places], self.costs[:, places]
+        return Outcomes(self.ids, self.questions, names, scores, costs, samples, self.kinds)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcomes:
         """These questions alone, in this order."""
         chosen = [int(row) for row in rows]
         samples = [self.samples[row] for row in chosen] if self.samples else ()
         ids, questions = [self.ids[row] for row in chosen], [self.questions[row] for row in chosen]
-        return Outcomes(ids, questions, self.arms, self.scores[chosen], self.costs[chosen], samples)
+        kinds = [self.kinds[row] for row in chosen] if self.kinds else ()
+        return Outcomes(ids, questions, self.arms, self.scores[chosen], self.costs[chosen], samples, kinds)
 
     def labels(self, weak: int, strong: int, target: Target) -> NDArray[np.bool_]:
         """Whether the target came true, for every question. Shape (questions,)."""

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError
+from flarekit.escalation.baselines import LENGTH
 from flarekit.escalation.outcomes import Target
 from flarekit.escalation.ranking import auroc_within
 from flarekit.eval.discrimination import Score, auarc, auroc, too_few
-from flarekit.eval.refits import RESAMPLES, Resamples, Values, drawn, fixed, resamples
+from flarekit.eval.refits import RESAMPLES, Resamples, Values, fixed, resamples, scored
 from flarekit.eval.routing import interval
 from flarekit.eval.statistics import Interval
 from flarekit.eval.study import Study
@@ -127,15 +128,14 @@ class _Sample:
 
     def score(self, score: Score, values: Values, rows: Rows) -> Floats:
         """Shape (1 + resamples,), 0 to 1."""
-        labels = self.labels[rows]
-        found = drawn(lambda one, weights: score(labels, one, weights), values.take(rows), self.draws.take(rows))
-        return np.clip(found, 0.0, 1.0)
+        return scored(score, self.labels[rows], values.take(rows), self.draws.take(rows))
 
     def by_bar(self, name: str, rows: Rows) -> Floats:
-        """A bar's AUROC on these questions."""
+        """A bar's AUROC on these questions; of the length, whichever of long and short speaks for the label."""
         key = name, rows.tobytes()
         if key not in self.known:
-            self.known[key] = self.score(auroc, self.bars[name], rows)
+            found = self.score(auroc, self.bars[name], rows)
+            self.known[key] = np.maximum(found, 1 - found) if name == LENGTH else found
         return self.known[key]
 
     def within(self, rows: Rows) -> Score:

@@ -52,6 +52,8 @@ class _Dataset:
     name: str
     questions: dict[str, str] = field(default_factory=dict)
     answered: dict[str, dict[str, _Answered]] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    """The dataset's own type of each question, empty where it tells none."""
 
 
 def read_outcomes(
@@ -59,11 +61,12 @@ def read_outcomes(
 ) -> Outcomes:
     """Outcomes out of run directories, and of JSONL files with `id, question, answers, no_retrieval, one_retrieval`.
 
-    Sources of one dataset are joined by question, those of several stacked. Only questions that every arm answered are
-    kept: every arm in `arms`, or every one that all datasets have; and an arm that a trained router decides for has not
-    answered those that the router was fitted on. An arm is a policy's specification, or
-    "MODEL/specification" where the sources' weak engines run several models. `weak` then names the arm whose model the
-    weak prices are for; answers of other models are priced as the strong engine's. `DataError` where nothing is left.
+    A file may also give the `type` of each question. Sources of one dataset are joined by question, those of several
+    stacked. Only questions that every arm answered are kept: every arm in `arms`, or every one that all datasets have;
+    and an arm that a trained router decides for has not answered those that the router was fitted on. An arm is a
+    policy's specification, or "MODEL/specification" where the sources' weak engines run several models. `weak` then
+    names the arm whose model the weak prices are for; answers of other models are priced as the strong engine's.
+    `DataError` where nothing is left.
     """
     paths = list(dict.fromkeys(sources))
     runs = {path: read_run(path) for path in paths if path.is_dir()}
@@ -157,7 +160,12 @@ def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:
         raise DataError(f"no arm answered questions of every dataset ({listed})")
     collide = _collisions(one.questions for one in datasets)
     rows = [
-        (f"{one.name}/{id_}" if id_ in collide else id_, text, [one.answered[arm][id_] for arm in arms])
+        (
+            f"{one.name}/{id_}" if id_ in collide else id_,
+            text,
+            [one.answered[arm][id_] for arm in arms],
+            one.kinds.get(id_, ""),
+        )
         for one in datasets
         for id_, text in one.questions.items()
         if all(id_ in one.answered[arm] for arm in arms)
@@ -167,7 +175,7 @@ def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:
             f"no question was answered by all of {', '.join(arms)}; run them on the same questions, and those with a "
             "trained router on others than it was fitted on"
         )
-    ids, questions, answers = zip(*rows, strict=True)
+    ids, questions, answers, kinds = zip(*rows, strict=True)
     return Outcomes(
         ids,
         questions,
@@ -175,6 +183,7 @@ def _stacked(datasets: Sequence[_Dataset], wanted: Sequence[str]) -> Outcomes:
         np.array([[one.score for one in row] for row in answers]),
         np.array([[one.cost for one in row] for row in answers]),
         [[one.samples for one in row] for row in answers],
+        kinds if any(kinds) else (),
     )
 
 
@@ -182,6 +191,7 @@ def _add_run(dataset: _Dataset, run: RecordedRun, several: bool, prices: Prices)
     for question in run.questions.values():
         if dataset.questions.setdefault(question.id, question.text) != question.text:
             raise DataError(f"{run.path}: question {question.id!r} differs from the one of that id in another source")
+        dataset.kinds[question.id] = question.kind
     for policy, traces in run.traces.items():
         arm = dataset.answered.setdefault(_arm(run, policy, several), {})
         if twice := arm.keys() & traces.keys():
@@ -206,6 +216,7 @@ def _add_file(dataset: _Dataset, path: Path) -> None:
         if id_ in dataset.questions:
             raise DataError(f"{place}: the question {id_!r} occurs twice, and could be fitted and judged on")
         dataset.questions[id_] = question
+        dataset.kinds[id_] = take(record, "type", str, place) if "type" in record else ""
         for arm, score, cost in zip(_FILE_ARMS.values(), scores, _FILE_COSTS, strict=True):
             dataset.answered.setdefault(arm, {})[id_] = _Answered(score, cost, (score,))
 

@@ -7,7 +7,7 @@ what i teaches about j, whose variance is twice that of its rows). It held the t
 
 Here the questions are dealt into `GROUPS`; each is left out of all fits in turn, and what that changes is the group's
 effect on the figure (the jackknife; Efron & Stein 1981). A resample draws the questions to judge on, and independently
-of them the groups to fit on, whose effects add up. So there are as many fits as groups, not as resamples. What it leaves
+of them the groups to fit on, whose effects add up. There are as many fits as groups, not as resamples. What it leaves
 out is that a question may be worth more than others both to judge and to fit on; `benchmarks/coverage.py` shows that
 this matters little. All is averaged over splits into folds by several seeds. Questions of the same words share a fold
 and a group, so that none is fitted on and judged on.
@@ -19,12 +19,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.quality import resampled
 from flarekit.escalation.split import folds
+from flarekit.eval.discrimination import Score
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -126,3 +127,8 @@ def drawn(measure: Measure, values: Values, draws: Resamples) -> Floats:
     once = np.ones((1, values.whole.shape[1]))
     without = np.array([np.mean([measure(one, once)[0] for one in seeds]) for seeds in values.without])
     return np.asarray(judged + draws.fitted @ (without.mean() - without))
+
+
+def scored(score: Score, labels: ArrayLike, values: Values, draws: Resamples) -> Floats:
+    """`drawn` of a score from 0 to 1, such as AUROC. Shape (1 + resamples,)."""
+    return np.clip(drawn(lambda one, weights: score(labels, one, weights), values, draws), 0.0, 1.0)

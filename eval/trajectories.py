@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.baselines import LENGTH, by_length, by_type, types_of
+from flarekit.escalation.baselines import LENGTH, by_type, lengths_of, types_of
 from flarekit.escalation.fitting import Task, sigmoid
 from flarekit.escalation.linear import fit_words, predict_words
 from flarekit.escalation.mid_lr import FEATURES, Watched, fit_features, sentence_features
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.eval.readings import Answer
-from flarekit.eval.refits import Values, refitted
+from flarekit.eval.refits import Values, fixed, refitted
 from flarekit.monitor import Monitor
 from flarekit.signals import SIGNALS, find_signal
 from flarekit.triggers import Trigger
@@ -163,13 +163,11 @@ def from_words(
 
 def from_the_least(outcomes: Outcomes, kinds: Sequence[str], labels: Floats, *, seed: int = 0) -> dict[str, Values]:
     """What the question's type and its length tell, by name: the least that a signal must beat."""
-
-    def read(fit: Callable[[Rows, Rows], Floats]) -> Values:
-        return refitted(outcomes.questions, labels, fit, seed=seed)
-
-    types = types_of(outcomes.questions, kinds)
-    found = {name: read(partial(by_type, own, labels)) for name, own in types.items()}
-    return found | {LENGTH: read(partial(by_length, outcomes.questions, labels))}
+    found = {
+        name: refitted(outcomes.questions, labels, partial(by_type, types, labels), seed=seed)
+        for name, types in types_of(outcomes.questions, kinds).items()
+    }
+    return found | {LENGTH: fixed(lengths_of(outcomes.questions))}
 
 
 def after(values: Floats, tokens: Rows) -> Floats:

@@ -36,12 +36,10 @@ def information(
 
     groups = load_runs(runs)
     studies = [read_study(group, weak=weak, helped=helped) for group in groups]
-    found = []
     try:
         out.mkdir(parents=True, exist_ok=True)  # before the long work, which would be lost
         with Console(stderr=True).status("Fitting …") as status:
-            for study in studies:
-                found.append([point for target in TARGETS for point in _curves(study, target, status)])
+            found = [[point for target in TARGETS for point in _curves(study, target, status)] for study in studies]
         tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
         text = information_csv([row for rows in tables for row in rows])
         replace_file(out / "information.csv", text.encode())
