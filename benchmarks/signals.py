@@ -8,54 +8,56 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from numpy.typing import ArrayLike, NDArray
 
 from flarekit.errors import DataError
-from flarekit.escalation.mid_lr import MidRouter, fit
-from flarekit.eval.discrimination import auroc, average_precision, difference, holm, interval, prr, too_few
+from flarekit.escalation.baselines import lopsided, strata_of
+from flarekit.escalation.outcomes import Outcomes
+from flarekit.escalation.ranking import auroc_within
+from flarekit.eval.discrimination import Difference, auroc, average_precision, holm, prr, too_few
+from flarekit.eval.information import BAR, LEARNED
 from flarekit.eval.metrics import f1
 from flarekit.eval.outcomes import label
-from flarekit.eval.readings import Reading, answer_of, read_signals, unhelped
+from flarekit.eval.readings import Answer, Reading, answer_of, read_signals, unhelped
 from flarekit.eval.recorded import RecordedRun, read_run
+from flarekit.eval.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
+from flarekit.eval.routing import interval, two_sided_p
 from flarekit.eval.statistics import Interval
+from flarekit.eval.trajectories import after, from_the_least, from_words, learned
 from flarekit.eval.wording import share
-from flarekit.tokens import Token
 
 Target = Literal["wrong", "helps", "hurts"]
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts")
-BAR = "TF-IDF + logistic regression"
+RESAMPLES = 2000
 MOMENTS = ("pre", "mid", "post")
 
 Floats = NDArray[np.float64]
-Keyed = Mapping[str, float]
+Rows = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """One target: whether it came true on a question, and by how much F1."""
+    """One target: whether it came true on each question, and by how much F1. Shapes (questions,)."""
 
     target: Target
-    labels: Keyed
-    amounts: Keyed
-    bar: Keyed
-    """Out-of-fold P(label) from the question's words; empty where there are too few labels of a kind."""
-    learned: Keyed
-    """Out-of-fold P(label) from the running signals, the highest at any sentence end (`mid-lr`)."""
+    keys: Sequence[str]
+    labels: Floats
+    amounts: Floats
+    types: Sequence[str]
+    """Within which figures are given."""
+    fitted: Mapping[str, Values]
+    """The bar, the question's type and length, and `mid-lr`; empty where there are too few labels of a kind."""
 
     @property
     def missing(self) -> str:
         """Why there is no figure; empty where there is one."""
-        return too_few(list(self.labels.values()))
+        return too_few(self.labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Cell:
     """One signal's figures for one target, NaN where there are too few labels of a kind."""
 
     auroc: Interval
+    within: Interval
     prr: Interval
     ap: Interval
 
@@ -85,33 +88,35 @@ def truths(run: RecordedRun) -> list[Truth]:
         raise DataError(f"{run.path}: has no answers of rag; run it with --policy rag")
     keys = [key for key in run.questions if key in alone and key in helped]
     before, after = (
-        {key: f1(arm[key].answer, run.questions[key].answers, metric) for key in keys} for arm in (alone, helped)
+        [f1(arm[key].answer, run.questions[key].answers, metric) for key in keys] for arm in (alone, helped)
     )
+    texts, kinds = ([getattr(run.questions[key], part) for key in keys] for part in ("text", "kind"))
+    scores = np.column_stack([before, after])
+    outcomes = Outcomes(keys, texts, ["closed-book", "rag"], scores, np.zeros_like(scores), (), kinds)
+    answers = [answer_of(alone[key]) for key in keys]
     found = []
     for target in TARGETS:
-        labels = {key: float(label(before[key], after[key], target)) for key in keys}
-        amounts = {key: amount(before[key], after[key], target) for key in keys}
-        if too_few([*labels.values()]):
-            found.append(Truth(target, labels, amounts, {}, {}))
-            continue
-        bar = out_of_fold({key: run.questions[key].text for key in keys}, labels)
-        said = {key: answer_of(alone[key]).tokens for key in keys}
-        found.append(Truth(target, labels, amounts, bar, learned_out_of_fold(said, labels)))
+        labels = outcomes.labels(0, 1, target).astype(float)
+        amounts = np.array([amount(one, other, target) for one, other in zip(before, after, strict=True)])
+        fitted = {} if too_few(labels) else fits(outcomes, answers, labels)
+        found.append(Truth(target, keys, labels, amounts, strata_of(texts, kinds)[1], fitted))
     return found
 
 
-def on_common_questions(found: list[Truth], readings: list[Reading]) -> list[Truth]:
-    """The truths on the questions on which every signal was measured: on others their figures could not be compared."""
+def fits(outcomes: Outcomes, answers: Sequence[Answer], labels: Floats) -> dict[str, Values]:
+    """What is fitted, by name, with the question's length."""
+    streamed, ends = learned(answers, outcomes, labels), np.array([len(one.tokens) for one in answers])
+    return {
+        BAR: from_words(outcomes, labels),
+        **from_the_least(outcomes, outcomes.kinds, labels),
+        LEARNED: Values(after(streamed.whole, ends), after(streamed.without, ends)),
+    }
+
+
+def on_common_questions(truth: Truth, readings: list[Reading]) -> Rows:
+    """The questions on which every signal was measured: on others their figures could not be compared."""
     measured = set.intersection(*(set(reading.values) for reading in readings))
-    common = [key for key in found[0].labels if key in measured]
-    return [
-        replace(
-            truth,
-            labels={key: truth.labels[key] for key in common},
-            amounts={key: truth.amounts[key] for key in common},
-        )
-        for truth in found
-    ]
+    return np.array([row for row, key in enumerate(truth.keys) if key in measured], dtype=np.int64)
 
 
 def amount(alone: float, helped: float, target: Target) -> float:
@@ -125,37 +130,26 @@ def amount(alone: float, helped: float, target: Target) -> float:
             return max(alone - helped, 0.0)
 
 
-def out_of_fold(texts: Mapping[str, str], labels: Keyed) -> Keyed:
-    """P(label) of each question by a model that was fitted on four fifths of the others."""
-    model = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-        LogisticRegression(class_weight="balanced", max_iter=1000),
-    )
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    truth = [int(labels[key]) for key in texts]
-    scores: Floats = cross_val_predict(model, list(texts.values()), truth, cv=folds, method="predict_proba")[:, 1]
-    return dict(zip(texts, scores.tolist(), strict=True))
-
-
-def learned_out_of_fold(answers: Mapping[str, Sequence[Token]], labels: Keyed) -> Keyed:
-    """The same by `mid-lr`, from the answers' tokens and with the same folds."""
-    keys = list(answers)
-    truth = np.array([labels[key] for key in keys])
-    values: dict[str, float] = {}
-    for fitted, held in StratifiedKFold(5, shuffle=True, random_state=0).split(keys, truth):
-        router = MidRouter({}, fit([answers[keys[place]] for place in fitted], truth[fitted]))
-        values |= {keys[place]: router(answers[keys[place]]) for place in held}
-    return values
-
-
-def cell(truth: Truth, values: Keyed) -> Cell:
-    """A signal against a target, on the questions that have both."""
-    keys = [key for key in truth.labels if key in values]
-    labels, read = [truth.labels[key] for key in keys], [values[key] for key in keys]
+def cell(truth: Truth, values: Values, rows: Rows) -> Cell:
+    """A signal against a target, on some of the questions."""
+    labels = truth.labels[rows]
     if too_few(labels):
-        return Cell(*3 * [Interval(math.nan, math.nan, math.nan)])
-    saved = interval(prr, [truth.amounts[key] for key in keys], read)
-    return Cell(interval(auroc, labels, read), saved, interval(average_precision, labels, read))
+        return Cell(*4 * [Interval(math.nan, math.nan, math.nan)])
+    draws, read = resamples(rows.size, RESAMPLES), values.take(rows)
+    strata = [truth.types[row] for row in rows]
+
+    def saved(one: Floats, weights: Floats) -> Floats:
+        return prr(truth.amounts[rows], one, weights)
+
+    def inside(labels: ArrayLike, values: ArrayLike, weights: ArrayLike | None = None) -> Floats:
+        return auroc_within(labels, values, strata, weights)
+
+    return Cell(
+        interval(scored(auroc, labels, read, draws)),
+        interval(scored(inside, labels, read, draws)),
+        interval(drawn(saved, read, draws)),
+        interval(scored(average_precision, labels, read, draws)),
+    )
 
 
 def distinct(readings: list[Reading]) -> list[Reading]:
@@ -167,36 +161,49 @@ def distinct(readings: list[Reading]) -> list[Reading]:
     ]
 
 
-def rows_of(found: list[Truth], readings: list[Reading]) -> list[Row]:
-    """The bar, then the signals by moment, those with the highest AUROC for "wrong" first."""
-    rows = [Row(BAR, "pre", [cell(truth, truth.bar) for truth in found])]
-    learned = Row("`mid-lr` (learned)", "mid", [cell(truth, truth.learned) for truth in found])
+def rows_of(found: list[Truth], readings: list[Reading], common: Rows) -> list[Row]:
+    """What is fitted on the question, then the signals by moment, those with the highest AUROC for "wrong" first."""
+    names = dict.fromkeys(name for truth in found for name in truth.fitted)
+    group = {name: Row(name, "mid" if name == LEARNED else "pre", own_cells(found, name, common)) for name in names}
+    rows = [row for row in group.values() if row.moment == "pre"]
     for moment in MOMENTS:
-        group = [row_of(found, reading) for reading in readings if reading.moment == moment]
-        group += [learned] if moment == "mid" else []
-        rows += sorted(group, key=lambda row: np.nan_to_num(row.cells[0].auroc.estimate), reverse=True)
+        some = [row_of(found, reading, common) for reading in readings if reading.moment == moment]
+        some += [row for row in group.values() if row.moment == moment == "mid"]
+        rows += sorted(some, key=lambda row: np.nan_to_num(row.cells[0].auroc.estimate), reverse=True)
     return rows
 
 
-def row_of(found: list[Truth], reading: Reading) -> Row:
+def own_cells(found: list[Truth], name: str, common: Rows) -> list[Cell]:
+    """The figures of what is fitted anew for every target."""
+    nothing = fixed(np.zeros(len(found[0].keys)))
+    return [cell(truth, truth.fitted.get(name, nothing), common) for truth in found]
+
+
+def row_of(found: list[Truth], reading: Reading, common: Rows) -> Row:
     """A signal's figures for every target."""
-    return Row(f"`{reading.signal}`", reading.moment, [cell(truth, reading.values) for truth in found])
+    values = values_of(found[0], reading)
+    return Row(f"`{reading.signal}`", reading.moment, [cell(truth, values, common) for truth in found])
+
+
+def values_of(truth: Truth, reading: Reading) -> Values:
+    """Of all questions; NaN where it was not measured."""
+    return fixed(np.array([reading.values.get(key, math.nan) for key in truth.keys]))
 
 
 def table(found: list[Truth], rows: list[Row]) -> Iterator[str]:
     """The rows as Markdown, with the best of every column bold."""
     headings, columns = ["signal", "moment"], []
     for place, truth in enumerate(found):
-        base = share(float(np.mean([*truth.labels.values()])))
-        headings += [f"{truth.target}: AUROC [95%]", "PRR", f"AP (base rate {base})"]
+        base = share(float(truth.labels.mean()))
+        headings += [f"{truth.target}: AUROC [95%]", "within types", "PRR", f"AP (base rate {base})"]
         cells = [row.cells[place] for row in rows]
-        columns += [written([read(one) for one in cells]) for read in (_auroc, _prr, _ap)]
+        columns += [written([read(one) for one in cells]) for read in (_auroc, _within, _prr, _ap)]
     yield f"| {' | '.join(headings)} |\n|{' --- |' * len(headings)}"
     for row, *figures in zip(rows, *columns, strict=True):
         yield f"| {' | '.join([row.name, row.moment, *figures])} |"
 
 
-_auroc, _prr, _ap = attrgetter("auroc"), attrgetter("prr"), attrgetter("ap")
+_auroc, _within, _prr, _ap = (attrgetter(name) for name in ("auroc", "within", "prr", "ap"))
 
 
 def written(cells: Sequence[Interval]) -> list[str]:
@@ -211,11 +218,12 @@ def bracketed(one: Interval) -> str:
     return f"{share(one.estimate)} [{share(one.low)}, {share(one.high)}]"
 
 
-def sentences(found: list[Truth], rows: list[Row], readings: list[Reading]) -> Iterator[str]:
+def sentences(found: list[Truth], rows: list[Row], readings: list[Reading], common: Rows) -> Iterator[str]:
     """What the intervals allow to say, target by target."""
     yield (
-        f"{len(found[0].labels)} questions. PRR weighs every question by the F1 that is at stake; the bar and mid-lr "
-        "are fitted anew for each target and scored out of fold (5 folds)."
+        f"{common.size} questions. PRR weighs every question by the F1 that is at stake. What is fitted is fitted anew "
+        f"for each target, averaged over {SEEDS} splits into {FOLDS} folds; its intervals hold for other questions to "
+        f"fit on, too ({GROUPS} groups left out in turn, {RESAMPLES:,} resamples)."
     )
     for place, truth in enumerate(found):
         if truth.missing:
@@ -226,9 +234,11 @@ def sentences(found: list[Truth], rows: list[Row], readings: list[Reading]) -> I
         yield (
             f"{truth.target}: the AUROC's interval lies above .5 for {listed(told)}"
             f"{f', below it for {listed(inverted)}' if inverted else ''}. "
-            f"Reliably better than the bar (paired bootstrap, Holm-corrected over the signals): "
-            f"{better(truth, readings)}."
+            f"Reliably better than the bar (paired, Holm-corrected over the signals): "
+            f"{better(truth, readings, common)}."
         )
+        if said := lopsided(truth.labels, truth.types):
+            yield f"Warning: {said}."
 
 
 def listed(rows: list[Row]) -> str:
@@ -236,13 +246,12 @@ def listed(rows: list[Row]) -> str:
     return ", ".join(f"{row.name} ({row.moment})" for row in rows) or "none"
 
 
-def better(truth: Truth, readings: list[Reading]) -> str:
+def better(truth: Truth, readings: list[Reading], common: Rows) -> str:
     """The signals whose AUROC is higher than the bar's beyond chance, with the difference."""
-    tests = []
-    for reading in readings:
-        keys = [key for key in truth.labels if key in reading.values]
-        pairs = [[source[key] for key in keys] for source in (truth.labels, reading.values, truth.bar)]
-        tests.append(difference(auroc, *pairs))
+    draws, labels = resamples(common.size, RESAMPLES), truth.labels[common]
+    bar = scored(auroc, labels, truth.fitted[BAR].take(common), draws)
+    leads = [scored(auroc, labels, values_of(truth, one).take(common), draws) - bar for one in readings]
+    tests = [Difference(interval(lead), two_sided_p(lead)) for lead in leads]
     corrected = holm([test.p for test in tests])
     named = [
         f"`{reading.signal}` ({reading.moment}, by {share(test.interval.estimate)} [{share(test.interval.low)}, "
@@ -258,11 +267,12 @@ def main() -> None:
     for path in sys.argv[1:]:
         run = read_run(Path(path))
         readings = distinct(read_signals(run))
-        found = on_common_questions(truths(run), readings)
-        rows = rows_of(found, readings)
+        found = truths(run)
+        common = on_common_questions(found[0], readings)
+        rows = rows_of(found, readings, common)
         print(f"### {run.manifest.dataset.name}, {run.manifest.model_of('weak')}\n")
         print("\n".join(table(found, rows)), end="\n\n")
-        print("\n\n".join(sentences(found, rows, readings)), end="\n\n")
+        print("\n\n".join(sentences(found, rows, readings, common)), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -29,9 +29,9 @@ _APART = 0.1
 
 
 def types_of(questions: Sequence[str], kinds: Sequence[str] = ()) -> dict[str, list[str]]:
-    """The types of the questions by the rule, and by the dataset where it tells two types or more apart."""
+    """The types of the questions by the rule, and by the dataset where it tells some apart."""
     found = {RULE: ["two-way or yes/no" if two_way(question) else "open" for question in questions]}
-    if len(set(kinds) - {""}) > 1:
+    if len(set(kinds)) > 1:
         found[OWN] = [kind or "untold" for kind in kinds]
     return found
 

@@ -66,6 +66,7 @@ class _Manifest(BaseModel):
     texts: bool
     network: bool
     metrics: dict[str, _Interval] | None
+    warnings: list[str] = []
 
 
 def save(manifest: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:

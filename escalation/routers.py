@@ -21,18 +21,30 @@ from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation import folder as folders
 from flarekit.escalation.automix import AnswerRouter, hands_over
+from flarekit.escalation.baselines import LENGTH, by_type, lengths_of, lopsided, strata_of, types_of
 from flarekit.escalation.fitting import Fitted, Task
 from flarekit.escalation.in_context import ask, shown
 from flarekit.escalation.kinds import Kind, find_kind
 from flarekit.escalation.mid_lr import MidRouter
 from flarekit.escalation.outcomes import TARGETS, Floats, Outcomes, Target
-from flarekit.escalation.quality import chooser_metrics, handover_metrics, score_metrics
+from flarekit.escalation.quality import (
+    auroc,
+    chooser_metrics,
+    handover_metrics,
+    resampled,
+    score_metrics,
+    summary,
+)
+from flarekit.escalation.ranking import auroc_within
 from flarekit.escalation.split import digest, split
 from flarekit.policies.base import split_arm
 from flarekit.probes import probe_of
 from flarekit.prompts import Prompt
 from flarekit.tokens import Token
 from flarekit.trace import Probe
+
+WORDS = "tfidf-lr"
+"""The kind that every heavier one is held against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +153,18 @@ def train_router(
     fitted = fit_rows(known, task, rows, answers, options)
     router = _router(_manifest(known, task, fitted, rows, test, strata), fitted)
     router.manifest["metrics"] = _metrics(router, task, rows, test, answers)
+    router.manifest["warnings"] = _warnings(known, task)
     return router
+
+
+def _warnings(kind: Kind, task: Task) -> list[str]:
+    """What its figures are to be read with."""
+    if kind.shape == "chooser":
+        return []
+    outcomes = task.outcomes
+    truth = outcomes.labels(task.weak, task.strong, _target(task.target)).astype(float)
+    said = lopsided(truth, strata_of(outcomes.questions, outcomes.kinds)[1])
+    return [said] if said else []
 
 
 def score_task(kind: Kind, outcomes: Outcomes, target: Target | None, weak: str, strong: str, seed: int) -> Task:
@@ -324,4 +347,24 @@ def _metrics(
             return handover_metrics(handed, judged.scores[:, task.weak], judged.scores[:, task.strong])
         case AskedRouter():
             return None
-    return score_metrics(judged.labels(task.weak, task.strong, _target(task.target)), scores)
+    return score_metrics(judged.labels(task.weak, task.strong, _target(task.target)), scores) | _beside(
+        router.name, task, rows, test, scores
+    )
+
+
+def _beside(name: str, task: Task, rows: NDArray[np.int64], test: NDArray[np.int64], scores: Floats) -> dict[str, Any]:
+    """What the least that a router must beat does, fitted and judged on the same questions; and AUROC within types."""
+    outcomes = task.outcomes
+    truth = outcomes.labels(task.weak, task.strong, _target(task.target)).astype(float)
+    strata = strata_of(outcomes.questions, outcomes.kinds)[1]
+    weights = resampled(len(test))
+    found = {"auroc within types": summary(auroc_within(truth[test], scores, [strata[row] for row in test], weights))}
+    read = {
+        one: by_type(types, truth, rows, test) for one, types in types_of(outcomes.questions, outcomes.kinds).items()
+    }
+    read[LENGTH] = lengths_of(outcomes.questions)[test]
+    if name != WORDS:
+        words = find_kind(WORDS)
+        fitted = fit_rows(words, task, rows, None, {})
+        read[WORDS] = words.function("predict")(fitted, outcomes.take(test).questions)
+    return found | {f"auroc of {one}": summary(auroc(truth[test], values, weights)) for one, values in read.items()}

@@ -18,19 +18,24 @@ from run_directories import segment, trace, write_run
 
 from flarekit.cli import main
 from flarekit.errors import ConfigError, DataError
+from flarekit.escalation.baselines import RULE
+from flarekit.escalation.mid_lr import MidRouter, fit
 from flarekit.escalation.outcomes import Outcomes
+from flarekit.escalation.split import folds
 from flarekit.eval.compare import load_runs
 from flarekit.eval.dataset import Question
 from flarekit.eval.discrimination import auarc, auroc
 from flarekit.eval.information import BAR, LEARNED, Point, best_at, curves, information_rows, worth
 from flarekit.eval.readings import Answer, read_trigger, sentence_ends
+from flarekit.eval.refits import fixed
 from flarekit.eval.report.information_chart import SHOWN, information_chart
 from flarekit.eval.report.information_text import COLUMNS, information_csv, told
 from flarekit.eval.study import Study, read_study
-from flarekit.eval.trajectories import after, from_words, trajectories, watches
+from flarekit.eval.trajectories import Watch, after, from_words, learned, trajectories, watches
 from flarekit.signals import SIGNALS
 from flarekit.tokens import Token
 from flarekit.trace import Probe, Trace
+from flarekit.triggers import Trigger
 
 WORDS = [" Emma", " was", " born", " in", " Reus", ",", " said", " Ann"]
 
@@ -210,6 +215,40 @@ def test_by_share_all_answers_are_read_and_by_tokens_only_those_that_go_on(plant
     assert max(by_tokens(planted, "min-prob")) == 16  # 24 is beyond the end
 
 
+def test_a_token_that_gives_everything_away_does_so_within_types_too(planted: list[Point]) -> None:
+    assert by_tokens(planted, "min-prob")[16].within.estimate == 1
+
+
+def test_the_learned_signal_is_read_as_its_trigger_would(run: Path) -> None:
+    """By the fit that did not see the answer, at every token: the highest of all ends of sentences and of now."""
+    [group] = load_runs([run])
+    here = read_study(group)
+    labels = here.labels("wrong")
+    found = learned(here.answers, here.outcomes, labels)
+    fold = folds(here.outcomes.questions, labels.tolist(), 5, 1)
+    rows = np.flatnonzero(fold != 0)
+    router = MidRouter({}, fit([here.answers[row].tokens for row in rows], labels[rows]))
+    watch = Watch("mid-lr", Trigger(router, 0.0, "mid"))
+    held = np.flatnonzero(fold == 0)
+    expected = trajectories([here.answers[row] for row in held], [watch])["mid-lr"]
+    assert found.whole[0, held, : expected.shape[1]] == pytest.approx(expected, nan_ok=True)
+
+
+def test_a_type_that_tells_everything_is_shown_beside_the_words_and_warned_of() -> None:
+    """Open questions are answered wrongly, two-way ones rightly, and nothing but that shows in the tokens."""
+    rng = np.random.default_rng(4)
+    wrong = [row % 2 == 0 for row in range(60)]
+    texts = [f"Who wrote number {row}?" if one else f"Is it {row} or more?" for row, one in enumerate(wrong)]
+    here = study(wrong, [doubtful(0, 6, 0.4 if one else 0.9, rng) for one in wrong], texts)
+    points = curves(here, "wrong", count=100)
+    last = {point.signal: point for point in points if (point.axis, point.at) == ("share", 1.0)}
+    assert last[RULE].auroc.estimate == 1
+    assert last["min-prob"].auroc.estimate > 0.9
+    assert not any(point.reliable for point in points), "the tokens tell no more than the type does"
+    assert all(math.isnan(point.within.estimate) for point in last.values())
+    assert any("Warning: 30 of the 30 questions with the label" in line for line in told(here, "wrong", points))
+
+
 def test_the_learned_counterpart_of_the_bar_is_read_along_too(planted: list[Point]) -> None:
     line = by_tokens(planted, LEARNED)
     assert line[4].auroc.estimate < 0.75
@@ -261,8 +300,13 @@ def test_a_curve_ends_where_too_few_answers_go_on() -> None:
     assert max(by_tokens(curves(here, "wrong", count=20, fewest_left=21), "min-prob")) == 3
 
 
-def test_the_bands_cover_the_true_auroc_as_often_as_they_say() -> None:
-    """The first token's chance is normal with means one deviation apart, whose AUROC is .76."""
+def test_the_bands_cover_the_true_auroc_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first token's chance is normal with means one deviation apart, whose AUROC is .76.
+
+    What is fitted is not what is looked at here, and takes its time: see `test_refits`.
+    """
+    monkeypatch.setattr("flarekit.eval.information.from_words", lambda outcomes, *_, **__: fixed(np.arange(60.0)))
+    monkeypatch.setattr("flarekit.eval.information.learned", lambda *_, **__: fixed(np.ones((60, 2))))
     rng = np.random.default_rng(3)
     true, held, rounds = 0.5 * math.erfc(-0.5), 0, 24
     for _ in range(rounds):

@@ -106,7 +106,9 @@ def test_the_manifest_says_what_the_router_is() -> None:
     assert made["arms"] == ["closed-book", "rag"]
     assert made["labels"] == {"false": 30, "true": 60}
     assert (len(made["split"]["calibration"]), len(made["split"]["test"])) == (63, 27)
-    assert set(made["metrics"]) == {"auroc", "average precision"}
+    beside = {"auroc of question type (rule)", "auroc of question length"}
+    assert set(made["metrics"]) == {"auroc", "average precision", "auroc within types", *beside}
+    assert "auroc of tfidf-lr" in trained("knn").manifest["metrics"]
     assert set(made["metrics"]["auroc"]) == {"estimate", "low", "high"}
 
 

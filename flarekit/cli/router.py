@@ -153,6 +153,7 @@ def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
         f"  made         {manifest['created']} by flarekit {manifest['flarekit']}",
         *_metrics(manifest["metrics"]),
         *_caution(kind, manifest["arms"]),
+        *(f"  warning      {said}" for said in manifest.get("warnings", ())),
         f"  use it as    {_usage(kind.shape, kind.name, folder)}",
     ]
 
@@ -192,11 +193,11 @@ def _predicts(shape: str, manifest: Mapping[str, Any]) -> str:
 def _metrics(metrics: Mapping[str, Any] | None) -> list[str]:
     if metrics is None:
         return ["  not judged: its score is asked of an engine, and no trace holds that"]
-    names = {"auroc": "AUROC"}
-    lines = ["  on the questions that it was not fitted on, with 95% intervals:"]
-    for name, value in metrics.items():
-        lines.append(f"    {names.get(name, name):34} {_interval(value)}")
-    return lines
+    lines = [
+        "  on the questions that it was not fitted on, with 95% intervals (2,000 resamples of these questions: of this "
+        "router as it is fitted, not of its kind):"
+    ]
+    return lines + [f"    {name.replace('auroc', 'AUROC'):34} {_interval(value)}" for name, value in metrics.items()]
 
 
 def _interval(value: Mapping[str, float | None]) -> str:
