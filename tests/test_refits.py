@@ -68,7 +68,7 @@ ALIKE = st.lists(
 @settings(max_examples=30)
 @given(ALIKE)
 def test_questions_of_the_same_words_are_never_fitted_on_and_judged_on(texts: list[str]) -> None:
-    labels = np.arange(len(texts)) % 2.0
+    labels = np.arange(len(texts), dtype=float) % 2
     said = [normalize_question(text) for text in texts]
 
     def fit(rows: Rows, read: Rows) -> Floats:
@@ -79,7 +79,7 @@ def test_questions_of_the_same_words_are_never_fitted_on_and_judged_on(texts: li
 
 
 def test_every_question_is_read_by_every_split_and_without_every_group() -> None:
-    texts, labels = [f"{row}" for row in range(60)], np.arange(60) % 2.0
+    texts, labels = [f"{row}" for row in range(60)], np.arange(60, dtype=float) % 2
     sizes: list[int] = []
 
     def fit(rows: Rows, read: Rows) -> Floats:
