@@ -305,7 +305,10 @@ def test_the_bands_cover_the_true_auroc_as_often_as_they_say(monkeypatch: pytest
 
     What is fitted is not what is looked at here, and takes its time: see `test_refits`.
     """
-    monkeypatch.setattr("flarekit.eval.information.from_words", lambda outcomes, *_, **__: fixed(np.arange(60.0)))
+    monkeypatch.setattr(
+        "flarekit.eval.information.from_words",
+        lambda outcomes, *_, **__: fixed(np.array([*range(60)], dtype=np.float64)),
+    )
     monkeypatch.setattr("flarekit.eval.information.learned", lambda *_, **__: fixed(np.ones((60, 2))))
     rng = np.random.default_rng(3)
     true, held, rounds = 0.5 * math.erfc(-0.5), 0, 24
