@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import json
+import math
 import socket
 from pathlib import Path
 
