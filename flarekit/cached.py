@@ -88,6 +88,10 @@ class CachedEngine:
             self._texts[text, begin] = ids
         return list(self._texts[text, begin])
 
+    async def pieces(self, text: str) -> list[str]:
+        """The tokens of `text` as the vocabulary has them, without special tokens of its beginning."""
+        return await self._engine.pieces(text)
+
     async def spell(self, tokens: Sequence[Token]) -> list[Token]:
         """`tokens` as they are to be read: their candidates by text, where that tells them apart."""
         return await self._engine.spell(tokens)

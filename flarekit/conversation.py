@@ -1,8 +1,9 @@
 """Prompts whose words are the client's: a conversation in the model's own chat template, or a text to be continued.
 
 What a retrieval finds is untrusted text from anywhere. It stands in one section of the last user turn (or above the
-text), a line a passage, and can neither end that section nor begin a turn: what a tokenizer or a chat template could
-take for a mark of its own is broken by a space (`neutral`).
+text), a line a passage, and can neither end that section nor begin a turn: what a chat template could take for a mark
+of its own is broken by a space (`neutral`), as is before that what the engine's tokenizer takes for one
+(`flarekit.marks`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flarekit.engine import Engine, Message
+from flarekit.marks import without_marks
 from flarekit.prompts import Exemplar, Prompt, one_line
 from flarekit.retrieval import Passage
 from flarekit.words import pieces
@@ -22,8 +24,8 @@ QUESTION_WORDS = 64
 """The question of a text without turns is its last paragraph, at most so many of its last words."""
 
 _MARK = re.compile(
-    r"<(?=\S[^<>]{0,80}>)|<(?=<)"  # <|im_end|>  </s>  <start_of_turn>  <｜User｜>  <<SYS>>
-    r"|\[(?=/?[A-Za-z]\w{1,32}\])"  # [INST]  [/INST]  [gMASK]  [UNUSED_TOKEN_146]
+    r"<(?=[^\s<>][^<>]*>)|<(?=<)|>(?=>)"  # <|im_end|>  </s>  <start_of_turn>  <｜User｜>  <<SYS>>  >>TITLE<<
+    r"|\[(?=/?[A-Za-z|@~!][^\s\[\]]*\])|◁(?=\S)"  # [INST]  [/INST]  [gMASK]  [|user|]  [@BOS@]  ◁think▷
     r"|\](?=[!~])|\[(?=\w?~)"  # ]~b]  ]!p~[  [e~[
 )
 
@@ -96,8 +98,9 @@ class Conversation(_Served):
         said: str = "",
     ) -> list[int]:
         """The turns as the engine's own token ids, with `said`, the part of the answer that stands already."""
-        ids = await engine.tokenize_chat(self.turns(passages, notes))
-        return [*ids, *await engine.tokenize(said, begin=False)] if said else ids
+        noted = [await without_marks(note, engine) for note in notes]
+        ids = await engine.tokenize_chat(self.turns(passages, noted))
+        return [*ids, *await engine.tokenize(await without_marks(said, engine), begin=False)] if said else ids
 
     async def criticism_ids(
         self, engine: Engine, question: str, answer: str, passages: Sequence[Passage] = ()

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from flarekit.engine import Engine
 from flarekit.errors import PromptTooLong
+from flarekit.marks import without_marks
 from flarekit.retrieval import Passage
 
 CAP = 256
@@ -55,7 +56,7 @@ class Evidence:
         for passage in passages:
             key = engine.model, passage
             if key not in self._capped:
-                self._capped[key] = await capped(passage, engine)
+                self._capped[key] = await harmless(await capped(passage, engine), engine)
             brief.append(self._capped[key])
         # An engine that does not say how much its context holds is taken to hold any prompt until it refuses one.
         context = self._contexts.get(engine.model) or int(getattr(engine, "max_model_len", sys.maxsize))
@@ -106,6 +107,13 @@ async def capped(passage: Passage, engine: Engine) -> Passage:
         return passage
     size = await tokens_of(engine, passage.text)
     return passage if size <= CAP else replace(passage, text=cut(passage.text, len(passage.text) * CAP // size))
+
+
+async def harmless(passage: Passage, engine: Engine) -> Passage:
+    """The passage without anything that the engine takes for a special token."""
+    title = await without_marks(passage.title, engine)
+    text = await without_marks(passage.text, engine)
+    return passage if (title, text) == (passage.title, passage.text) else replace(passage, title=title, text=text)
 
 
 async def tokens_of(engine: Engine, text: str) -> int:

@@ -26,6 +26,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError
+from flarekit.marks import without_marks
 from flarekit.prompts import Prompt, one_line
 from flarekit.retrieval import Passage
 from flarekit.sampling import answers_of, majority, same_words, sample, sample_answers
@@ -117,7 +118,7 @@ class _SelfVerification:
     needs: str = _SAMPLING
 
     async def judge(self, answered: Answered) -> Probe:
-        ids = await answered.engine.tokenize(verification_prompt(answered))
+        ids = await answered.engine.tokenize(await without_marks(verification_prompt(answered), answered.engine))
         segments = await sample(
             self.samples,
             answered.engine,

@@ -29,6 +29,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.judgements import PostSignal
+from flarekit.marks import without_marks
 from flarekit.prompts import Prompt
 from flarekit.signals import SignalCard, StreamSignal, entropy
 from flarekit.tokens import Usage
@@ -87,7 +88,7 @@ class _QuestionPerplexity:
     needs: str = "prompt_logprobs"
 
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
-        ids = await engine.tokenize(f"Question: {question}")
+        ids = await engine.tokenize(await without_marks(f"Question: {question}", engine))
         logprobs = await engine.score(ids)
         perplexity = math.exp(-sum(logprobs) / max(len(logprobs), 1))
         # Scoring reads the prompt past the prefix cache, and vLLM generates one token that nobody asked for.
@@ -134,6 +135,7 @@ def know_prompt(question: str) -> str:
 
 async def ask_yes_or_no(engine: Engine, text: str) -> tuple[float, Usage]:
     """P(yes) against P(no) as the next word after `text`, 0 to 1, in either case of the first letter."""
+    text = await without_marks(text, engine)
     begin = len(await engine.tokenize(text))
     words = [await engine.tokenize(text + word) for word in (" yes", " Yes", " no", " No")]
     logprobs, usage = await engine.choose(words[0][:begin], [ids[begin] for ids in words])

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flarekit.engine import Engine
+from flarekit.marks import without_marks
 from flarekit.reading import read
 from flarekit.retrieval import Passage
 from flarekit.tokens import Token, text_of
@@ -140,13 +141,16 @@ class Prompt:
         said: str = "",
     ) -> list[int]:
         """The prompt as the engine's own token ids, with `said`, the part of the answer that stands already."""
-        return await engine.tokenize(self.render(question, passages, notes) + said)
+        asked, said = await without_marks(question, engine), await without_marks(said, engine)
+        noted = [await without_marks(note, engine) for note in notes]
+        return await engine.tokenize(self.render(asked, passages, noted) + said)
 
     async def criticism_ids(
         self, engine: Engine, question: str, answer: str, passages: Sequence[Passage] = ()
     ) -> list[int]:
         """`criticise` as the engine's own token ids."""
-        return await engine.tokenize(self.criticise(question, answer, passages))
+        asked, said = await without_marks(question, engine), await without_marks(answer, engine)
+        return await engine.tokenize(self.criticise(asked, said, passages))
 
     def _asked(self, question: str, passages: Sequence[Passage], notes: Sequence[str] = ()) -> str:
         found = [f"[{number}] {self._line(passage)}" for number, passage in enumerate(passages, start=1)]

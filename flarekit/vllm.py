@@ -178,6 +178,15 @@ class VLLMEngine:
             text: str = response.json()["prompt"]
         return text
 
+    async def pieces(self, text: str) -> list[str]:
+        """The tokens of `text` as the vocabulary has them, without special tokens of its beginning."""
+        body = {"model": self.model, "prompt": text, "add_special_tokens": False, "return_token_strs": True}
+        response = await self._send("POST", "/tokenize", body)
+        with _understood(f"{self.url}/tokenize"):
+            told = response.json()
+            strings: list[str] | None = told.get("token_strs")
+            return strings if strings is not None else await self._vocabulary.texts(told["tokens"])
+
     async def spell(self, tokens: Sequence[Token]) -> list[Token]:
         """`tokens` as they are to be read: their candidates by text, where that tells them apart."""
         return await self._vocabulary.spell(tokens)
