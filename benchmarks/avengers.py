@@ -8,7 +8,6 @@ Intervals refit everything on resamples of the questions, whose copies share a f
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -45,37 +44,42 @@ def main(
     print(f"| the best by question | {data.scores.max(axis=1).mean():.3f} | {data.costs[rows, best].mean():,.0f} |")
     print(f"\n| α | arms chosen | {' | '.join(FIGURES)} |\n|{' --- |' * (2 + len(FIGURES))}")
     rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(rows), len(rows)) for _ in range(resamples)]
-    for alpha in ALPHAS:
-        found, used = judged(data, alpha, clusters, 0)
-        spread = np.std([judged(drawn(data, draw), alpha, clusters, 0)[0] for draw in draws], axis=0, ddof=1)
-        cells = (f"{value:,.3f} ± {1.96 * error:,.3f}" for value, error in zip(found, spread, strict=True))
-        print(f"| {alpha:g} | {used} | {' | '.join(cells)} |", flush=True)
+    found, used = judged(data, clusters)
+    draws = [judged(drawn(data, rng.integers(0, len(rows), len(rows))), clusters)[0] for _ in range(resamples)]
+    for alpha, figures, errors, count in zip(ALPHAS, found, np.std(draws, axis=0, ddof=1), used, strict=True):
+        print(f"| {alpha:g} | {count} | {' | '.join(map(written, figures, 1.96 * errors))} |")
+
+
+def written(value: float, width: float) -> str:
+    """A score with three digits, a cost with none."""
+    digits = 3 if abs(value) < 1 and width < 1 else 0
+    return f"{value:.{digits}f} [{value - width:.{digits}f}, {value + width:.{digits}f}]"
 
 
 def drawn(data: Outcomes, rows: Rows) -> Outcomes:
     """A resample of the questions; copies of one have ids of their own."""
-    taken = data.take(rows)
-    return replace(taken, ids=[f"{id_} #{number}" for number, id_ in enumerate(taken.ids)])
+    ids = [f"{data.ids[row]} #{number}" for number, row in enumerate(rows)]
+    return Outcomes(ids, [data.questions[row] for row in rows], data.arms, data.scores[rows], data.costs[rows])
 
 
-def judged(data: Outcomes, alpha: float, clusters: int, seed: int) -> tuple[Floats, int]:
-    """F1 and cost of the router, and both less those of the best single arm at α; and how many arms it chose."""
-    n = len(data.ids)
-    fold = folds(data.questions, data.scores.argmax(axis=1).tolist(), FOLDS, seed)
-    chosen, single = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+def judged(data: Outcomes, clusters: int) -> tuple[Floats, list[int]]:
+    """`FIGURES` for every α, the last two less those of the best single arm there; and how many arms were chosen."""
+    rows = np.arange(len(data.ids))
+    fold = folds(data.questions, data.scores.argmax(axis=1).tolist(), FOLDS, 0)
+    chosen, single = (np.zeros((len(ALPHAS), rows.size), dtype=np.int64) for _ in range(2))
     for number in range(FOLDS):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        task = Task(data, np.zeros(n), 0, 0, "choice", seed)
-        fitted = fit_rows(KINDS["avengers-pro"], task, train, None, {"alpha": alpha, "clusters": clusters})
-        chosen[test] = choose(fitted, [data.questions[row] for row in test])
+        task = Task(data, np.zeros(rows.size), 0, 0, "choice", 0)
+        fitted = fit_rows(KINDS["avengers-pro"], task, train, None, {"clusters": clusters})
         means = data.scores[train].mean(axis=0, keepdims=True), data.costs[train].mean(axis=0, keepdims=True)
-        single[test] = worth(*means, alpha).argmax()
-    rows = np.arange(n)
+        for place, alpha in enumerate(ALPHAS):
+            chosen[place, test] = choose(fitted, [data.questions[row] for row in test], alpha)
+            single[place, test] = worth(*means, alpha).argmax()
     ours, theirs = (
-        np.array([data.scores[rows, places].mean(), data.costs[rows, places].mean()]) for places in (chosen, single)
+        np.stack([figures[rows, places].mean(axis=1) for figures in (data.scores, data.costs)], axis=1)
+        for places in (chosen, single)
     )
-    return np.concatenate([ours, ours - theirs]), len(set(chosen.tolist()))
+    return np.hstack([ours, ours - theirs]), [len(set(places.tolist())) for places in chosen]
 
 
 if __name__ == "__main__":
