@@ -22,6 +22,8 @@ exceptions are turned into these where they enter (`flarekit.refusals` for HTTP)
 
 from __future__ import annotations
 
+import re
+
 QUOTED = 200
 """The most characters of anything foreign that a message, an answer or a line of a log quotes."""
 
@@ -54,8 +56,30 @@ def _written(value: object) -> str:
             return repr(value)
 
 
+_LONG = (
+    re.compile(rf"""(?<![^\s(\[=:])(?:'[^']{{{QUOTED},}}'?|"[^"]{{{QUOTED},}}"?)"""),
+    re.compile(rf"[^\s/]{{{QUOTED + 1},}}"),
+)
+"""A quotation, and a word (of a path, one of its names), that are longer than anything that is quoted."""
+
+
+def _without_length(message: str) -> str:
+    """A message whose quotations are cut, whoever wrote it: its beginning says what is wrong, its end what to do."""
+    if len(message) <= QUOTED:
+        return message
+    if len(message) > 20 * QUOTED:
+        message = message[: 15 * QUOTED] + "…" + message[-4 * QUOTED :]
+    for long in _LONG:
+        message = long.sub(lambda found: found[0][: QUOTED - 1] + "…", message)
+    return message
+
+
 class FlarekitError(Exception):
     """Base of all errors that flarekit raises on purpose."""
+
+    def __str__(self) -> str:
+        """The message, in which nothing foreign is quoted at length."""
+        return _without_length(super().__str__())
 
 
 class EngineError(FlarekitError):
@@ -91,7 +115,7 @@ class EngineError(FlarekitError):
         place = f"{self.where}: " if self.where else ""
         # What to do about it comes last.
         what, semicolon, hint = self.message.partition(";")
-        return f"{place}{what}{f' ({self.quote})' if self.quote else ''}{semicolon}{hint}"
+        return _without_length(f"{place}{what}{f' ({self.quote})' if self.quote else ''}{semicolon}{hint}")
 
 
 class EngineUnavailable(EngineError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -11,7 +12,16 @@ import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarekit.errors import EngineError, EngineUnavailable, RequestRejected, quoted, summary, told
+from flarekit.errors import (
+    ConfigError,
+    DataError,
+    EngineError,
+    EngineUnavailable,
+    RequestRejected,
+    quoted,
+    summary,
+    told,
+)
 from flarekit.refusals import RETRIED, refusal
 from flarekit.retries import Retries, retry_after
 
@@ -126,3 +136,24 @@ def test_what_is_short_is_quoted_whole() -> None:
     assert quoted(" two\nlines ") == "two lines"
     assert quoted(1.5) == "1.5"
     assert quoted("x" * 200) == "x" * 200
+
+
+@given(st.text(min_size=500, max_size=3000) | st.just("x" * 10**6) | st.just("x y " * 10**6))
+def test_no_error_quotes_anything_at_length(foreign: str) -> None:
+    for error in (
+        ConfigError(f"no policy is called {foreign!r}; there are flare, rag"),
+        DataError(f"the id '{foreign.replace(chr(39), '')}' occurs twice; make ids unique"),
+        EngineError("it refuses; try again", where=WHERE, quote=foreign),
+    ):
+        said = str(error)
+        assert len(said) < 4000
+        assert not re.search(r"[^\s/]{202,}", said)
+        assert said.startswith(("no policy is called", "the id", WHERE))
+
+
+def test_what_is_long_but_our_own_stays_whole() -> None:
+    names = ", ".join(f"policy-{number}" for number in range(60))
+    said = f"the engine's answer isn't what the server's policies want; there are {names}"
+    assert str(ConfigError(said)) == said
+    path = "/".join(["folder" * 8] * 20)
+    assert str(DataError(f"{path}: no such file")) == f"{path}: no such file"

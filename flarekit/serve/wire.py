@@ -109,7 +109,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The body has as long as the head had."""
         self._unread = 0
-        self._await_client()
+        self._await_client(1.0)  # the application tells the client of it, if it is still there
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -139,9 +139,9 @@ class Connection(HttpToolsProtocol):
         """Nothing was asked for a while."""
         self._close()
 
-    def _await_client(self) -> None:
+    def _await_client(self, more: float = 0.0) -> None:
         self._cancel("_sent")
-        self._sent = self.loop.call_later(self.seconds, self._close)
+        self._sent = self.loop.call_later(self.seconds + more, self._close)
 
     def _await_reader(self) -> None:
         self._cancel("_taken")
