@@ -214,10 +214,10 @@ def watched(attack: Callable[[Address], Told], address: Address, process: psutil
     def ask() -> None:
         with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=60) as client:
             while not over.is_set():
-                for send in (lambda: client.get("/health"), lambda: client.post("/v1/chat/completions", json=ASKED)):
+                for path, body in (("/health", None), ("/v1/chat/completions", ASKED)):
                     began = time.monotonic()
                     try:
-                        others[send().status_code] += 1
+                        others[client.request("POST" if body else "GET", path, json=body).status_code] += 1
                     except httpx.HTTPError:
                         others[0] += 1
                     waits.append(time.monotonic() - began)

@@ -56,6 +56,16 @@ def unreachable(error: httpx.HTTPError, where: str) -> EngineUnavailable:
     return EngineUnavailable(f"{kind}; is a server running there?", where=where, quote=str(error))
 
 
+def read_bytes(response: httpx.Response, most: int = ANSWER_BYTES) -> bytes:
+    """The body of a response that streams; of more than `most` bytes an `httpx.RemoteProtocolError`."""
+    content = bytearray()
+    for part in response.iter_bytes():
+        content += part
+        if len(content) > most:
+            raise httpx.RemoteProtocolError(f"an answer of more than {most} bytes")
+    return bytes(content)
+
+
 async def read_whole(response: httpx.Response, most: int = ANSWER_BYTES) -> httpx.Response:
     """The same answer, read and closed; one of more than `most` bytes is an `httpx.RemoteProtocolError`."""
     content = bytearray()

@@ -67,7 +67,7 @@ class ElasticRetriever(Batched):
         self.name = name
         self._settings = _client_settings(url, auth, ca_certs, timeout)
         self._where, self._index = f"{url}/{index}", index
-        self._fields = with_defaults(fields, _FIELDS)
+        self._fields, self._timeout = with_defaults(fields, _FIELDS), timeout
         self._loop: asyncio.AbstractEventLoop | None = None
         self._checked = False
 
@@ -76,7 +76,7 @@ class ElasticRetriever(Batched):
         if not queries:
             return []
         lines = [line for query in queries for line in ({}, self._request(query, k))]
-        async for attempt in Retries(_TRIES - 1).attempts():
+        async for attempt in Retries(_TRIES - 1, longest=self._timeout).attempts():
             with attempt, _understood(self._where), _readable(self._where):
                 client = await self._connected()
                 answer = await client.msearch(body=lines, index=self._index)

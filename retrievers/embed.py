@@ -19,7 +19,7 @@ import orjson
 from flarekit.addresses import shown
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, RequestRejected, UnknownModel
-from flarekit.refusals import ERROR_BYTES, refusal, unreachable
+from flarekit.refusals import ERROR_BYTES, read_bytes, refusal, unreachable
 from flarekit.retries import Retries
 from flarekit.retrievers.destinations import permit
 from flarekit.vllm import LOOPBACK
@@ -33,6 +33,8 @@ _RUN = 32
 _REQUEST = 128
 """Texts in one request to an endpoint."""
 _PREFIXES = ("query", "passage")
+_PATIENCE = 2.0
+"""Seconds that an endpoint may want to be left alone for before a query is given up."""
 _HINT = "; is an embedding model served there?"
 
 
@@ -203,21 +205,26 @@ class EndpointEmbedder:
     @cached_property
     def dimension(self) -> int:
         """How many numbers a vector has."""
-        return int(self._embed(["a"]).shape[1])
+        return int(self._embed(["a"], self._retries(query=False)).shape[1])
 
     def embed(self, texts: Sequence[str], *, query: bool) -> Vectors:
         """Rows of length 1, shape (len(texts), dimension)."""
         prepared = _prepared(texts, self._prefixes, query)
         if not prepared:
             return np.empty((0, self.dimension), np.float32)
-        parts = [self._embed(prepared[begin : begin + _REQUEST]) for begin in range(0, len(prepared), _REQUEST)]
-        return np.concatenate(parts)
+        parts = [prepared[begin : begin + _REQUEST] for begin in range(0, len(prepared), _REQUEST)]
+        return np.concatenate([self._embed(part, self._retries(query)) for part in parts])
+
+    def _retries(self, query: bool) -> Retries:
+        """For one request: whoever looks something up does not wait for long, and a thread waits with it."""
+        most = self._attempts - 1
+        return Retries(min(most, 2), longest=_PATIENCE) if query else Retries(most)
 
     @cached_property
     def _model(self) -> str:
         if self._given:
             return self._given
-        answer = self._ask("GET", "/v1/models")
+        answer = self._ask("GET", "/v1/models", None, self._retries(query=True))
         try:
             served = [str(card["id"]) for card in answer["data"]]
         except (LookupError, TypeError) as error:
@@ -228,9 +235,9 @@ class EndpointEmbedder:
             )
         return served[0]
 
-    def _embed(self, texts: list[str]) -> Vectors:
+    def _embed(self, texts: list[str], retries: Retries) -> Vectors:
         body = {"model": self._model, "input": texts, "truncate_prompt_tokens": -1}
-        answer = self._ask("POST", "/v1/embeddings", body)
+        answer = self._ask("POST", "/v1/embeddings", body, retries)
         try:
             rows = {int(item["index"]): item["embedding"] for item in answer["data"]}
             vectors = normalized(np.array([rows[number] for number in range(len(texts))], dtype=np.float32))
@@ -240,9 +247,9 @@ class EndpointEmbedder:
             raise RequestRejected("a vector holds numbers that are not finite", where=f"{self._url}/v1/embeddings")
         return vectors
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None, retries: Retries) -> Any:
         """The answer, after as many tries as it takes."""
-        for attempt in Retries(self._attempts - 1).attempts():
+        for attempt in retries.attempts():
             with attempt:
                 return self._ask_once(method, path, body)
         raise AssertionError("it either returns or raises")
@@ -250,17 +257,16 @@ class EndpointEmbedder:
     def _ask_once(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         where = f"{self._url}{path}"
         content = None if body is None else orjson.dumps(body)
+        headers = {"Content-Type": "application/json"} if content else {}
         try:
-            response = self._client.request(
-                method, path, content=content, headers={"Content-Type": "application/json"} if content else {}
-            )
+            with self._client.stream(method, path, content=content, headers=headers) as response:
+                answer = read_bytes(response)
         except httpx.HTTPError as error:
             raise unreachable(error, where) from error
         if not response.is_success:
-            content = response.content[:ERROR_BYTES]
-            raise refusal(response.status_code, content, response.headers, where, _HINT)
+            raise refusal(response.status_code, answer[:ERROR_BYTES], response.headers, where, _HINT)
         try:
-            return orjson.loads(response.content)
+            return orjson.loads(answer)
         except orjson.JSONDecodeError as error:
             raise _unexpected(where, error) from error
 

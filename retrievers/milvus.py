@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from flarekit.addresses import shown
 from flarekit.errors import ConfigError, DataError, EngineUnavailable, RequestRejected
 from flarekit.retrieval import Hit, Passage
 from flarekit.retrievers.batched import Threaded
@@ -63,7 +64,7 @@ class MilvusRetriever(Threaded):
     ) -> None:
         self.name = name
         self._uri, self._collection, self._embedder = uri, collection, embedder
-        self._where = f"{uri}/{collection}"
+        self._where = f"{shown(uri)}/{collection}"
         self._token, self._timeout = token, timeout
         self._fields = with_defaults(fields, _FIELDS)
         self._is_hnsw = False
@@ -157,7 +158,7 @@ def load(
     told how many more are done. `ConfigError` where `collection` is a collection itself; `DataError` for no passages,
     an id that occurs twice, or a field beyond 65,535 bytes; and what `MilvusRetriever` raises.
     """
-    with _understood(f"{uri}/{collection}"):
+    with _understood(f"{shown(uri)}/{collection}"):
         client = _connect(uri, token, timeout)
         old = None
         if client.has_collection(collection, timeout=timeout):

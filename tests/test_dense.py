@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import pytest
+import stamina
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -508,3 +509,12 @@ def test_nobody_at_the_address_is_one_clear_line() -> None:
         pass
     with pytest.raises(EngineUnavailable, match="is a server running there"):
         EndpointEmbedder(gone.url, "e5", attempts=1).embed(["x"], query=True)
+
+
+@pytest.mark.parametrize(("query", "asked"), [(True, 3), (False, 4)])
+def test_a_busy_endpoint_is_asked_as_often_as_everything_else(query: bool, asked: int) -> None:
+    refusals: list[Answer] = [(429, {"error": {"message": "busy"}})] * 9
+    with Endpoint(["e5"], refusals) as server, stamina.set_testing(True, attempts=9, cap=True):
+        with pytest.raises(EngineUnavailable, match="status 429"):
+            EndpointEmbedder(server.url, "e5").embed(["x"], query=query)
+        assert len(server.asked) == asked

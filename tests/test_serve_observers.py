@@ -463,6 +463,12 @@ def test_a_failed_exchange_is_logged_as_an_error() -> None:
     assert (line["prompt_tokens"], line["generated_tokens"], line["retrievals"]) == (20, 5, 0)
 
 
+def test_a_line_says_why_no_policy_applied() -> None:
+    [passed], [not_passed] = logged(passed_through(passed="tools")), logged(exchange())
+
+    assert (passed["passed_through"], not_passed["passed_through"]) == ("tools", None)
+
+
 def test_lines_hold_no_text_unless_asked_for() -> None:
     [told], [asked] = logged(exchange()), logged(exchange(), text=True)
 

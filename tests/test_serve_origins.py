@@ -192,7 +192,7 @@ PASSED: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("reason", "body"), PASSED)
 def test_an_answer_without_a_policy_says_so_and_why(
-    url: str, engine: ScriptedVLLM, capfd: pytest.CaptureFixture[str], reason: str, body: dict[str, Any]
+    url: str, engine: ScriptedVLLM, reason: str, body: dict[str, Any]
 ) -> None:
     said = engine.complete
     engine.complete = lambda body: iter([b'{"choices": []}'])
