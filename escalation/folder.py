@@ -21,11 +21,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.fitting import Fitted
 from flarekit.escalation.outcomes import Target
-from flarekit.files import replace_file
+from flarekit.files import folder_files, open_file, replace_file, replacing_folder, standing
 from flarekit.settings import first_of
 
 FORMAT = 2
 """Format 1 was a TF-IDF router alone, with its weights as JSON."""
+_OWN = ("router.json", "weights.npz", "texts.json", "encoder")
+"""What a router's folder may hold."""
 _LARGEST = 256 << 20
 """Bytes of a manifest, or of texts: a million examples."""
 _UNREADABLE = (
@@ -70,26 +72,38 @@ class _Manifest(BaseModel):
 
 
 def save(manifest: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
-    """Write a router; `DataError` where the folder cannot be written."""
+    """Write a router, whole or not at all, in place of one that is there.
+
+    `DataError` where the folder cannot be written, or holds what is no router's.
+    """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without its manifest a folder is no router, and one that has it is whole: it goes first and comes last.
-        (folder / "router.json").unlink(missing_ok=True)
-        packed = io.BytesIO()
-        np.savez(packed, **dict(fitted.arrays))  # type: ignore[arg-type]  # no array is called allow_pickle
-        replace_file(folder / "weights.npz", packed.getvalue())
-        if fitted.texts:
-            replace_file(folder / "texts.json", _json(fitted.texts))
-        if fitted.network:
-            fitted.network.save(folder / "encoder")
-        replace_file(folder / "router.json", _json(manifest))
+        if others := [path.name for path in folder.iterdir() if path.name not in _OWN] if folder.is_dir() else []:
+            raise DataError(
+                f"{folder}: holds {min(others)!r}, which is no part of a router; choose another folder, or move it"
+            )
+        with replacing_folder(folder) as fresh:
+            _write(manifest, fitted, fresh)
     except OSError as error:
-        raise DataError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise DataError(f"{folder}: cannot be written ({error.strerror or error})") from error
+
+
+def _write(manifest: Mapping[str, Any], fitted: Fitted, folder: Path) -> None:
+    packed = io.BytesIO()
+    np.savez(packed, **dict(fitted.arrays))  # type: ignore[arg-type]  # no array is called allow_pickle
+    replace_file(folder / "weights.npz", packed.getvalue())
+    if fitted.texts:
+        replace_file(folder / "texts.json", _json(fitted.texts))
+    if fitted.network:
+        fitted.network.save(folder / "encoder")
+    replace_file(folder / "router.json", _json(manifest))
 
 
 def load(folder: Path, kind: str, check: Callable[[Fitted], None]) -> tuple[dict[str, Any], Fitted]:
     """The manifest of the router in `folder` and what it learnt, checked; a `DataError` where that is not whole."""
+    folder = standing(folder)
     try:
+        for path in folder_files(folder):
+            open_file(path, folder).close()  # what is read by others must be a file of this folder too
         manifest = read_manifest(folder)
         if manifest["kind"] != kind:
             raise ValueError(f"it is of the kind {manifest['kind'][:100]!r}, not {kind!r}")
@@ -131,11 +145,11 @@ def not_whole(folder: Path, error: Exception) -> FlarekitError:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    with zipfile.ZipFile(path) as packed:
+    with open_file(path, path.parent) as file, zipfile.ZipFile(file) as packed:
         # As `save` packs them: their sizes are bounded by that of the file.
         if any(member.compress_type != zipfile.ZIP_STORED for member in packed.infolist()):
             raise ValueError("its arrays are compressed")
-    with np.load(path, allow_pickle=False) as packed:
+    with open_file(path, path.parent) as file, np.load(file, allow_pickle=False) as packed:
         arrays = {name: packed[name] for name in packed.files}
     for name, array in arrays.items():
         if array.dtype.kind not in "fi" or not np.isfinite(array).all():
@@ -163,7 +177,7 @@ def _rest(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], An
 
 
 def _json_of(path: Path) -> Any:
-    with path.open("rb") as file:
+    with open_file(path, path.parent) as file:
         content = file.read(_LARGEST + 1)
     if len(content) > _LARGEST:
         raise ValueError(f"{path.name} is larger than {_LARGEST >> 20} MiB")

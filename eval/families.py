@@ -32,6 +32,7 @@ from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, measures
 from flarekit.eval.curves import parse
 from flarekit.eval.halves import Units, units
+from flarekit.files import read_file, standing
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy
 from flarekit.policies.base import K, split_arm
 from flarekit.prompts import Prompt
@@ -239,7 +240,7 @@ def _actions(rules: Sequence[Rule]) -> frozenset[str]:
 def _chooser_kind(name: str, folder: str) -> Kind:
     """A chooser's kind, by the list of arms in its folder; by its name where that cannot be read."""
     try:
-        arms = [split_arm(arm) for arm in json.loads((Path(folder) / "router.json").read_bytes())["arms"]]
+        arms = [split_arm(arm) for arm in json.loads(read_file(standing(Path(folder)) / "router.json"))["arms"]]
         kinds = [kind_of(spec) for _, spec in arms]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FlarekitError):
         return Kind("pre", _CHOOSERS.get(name, _BOTH))

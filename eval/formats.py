@@ -84,11 +84,11 @@ def load_world(path: str | Path) -> Dataset:
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder; a world is a folder with corpus.jsonl and questions.jsonl")
-    corpus = read_corpus(folder / "corpus.jsonl")
+    corpus = read_corpus(folder / "corpus.jsonl", folder)
     ids = {passage.id for passage in corpus}
     file = folder / "questions.jsonl"
     questions: dict[str, Question] = {}
-    for number, item in read_json_lines(file):
+    for number, item in read_json_lines(file, folder):
         question = _world_question(item, f"{file}:{number}")
         if question.id in questions:
             raise DataError(f"{file}:{number}: the question id {question.id!r} occurs twice; make ids unique")

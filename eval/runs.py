@@ -216,7 +216,7 @@ async def _manifest(
     first = policies[0]
     engines = {"weak": await _describe(weak)} | ({"strong": await _describe(strong)} if strong else {})
     return {
-        "format": 2,
+        "format": 3,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "dataset": {
             "name": dataset.name,

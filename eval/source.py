@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flarekit.files import read_file, standing
 from flarekit.retrieval import Passage, Retriever
 from flarekit.retrievers import make_retriever, open_index, read_corpus
 from flarekit.retrievers.described import described_index
@@ -35,15 +36,16 @@ def open_source(corpus: Path | None, pool: Sequence[Passage], retriever: str) ->
     Passages in memory are searched by `retriever` (`flarekit.retrievers.make_retriever`), the others as they were
     built. Errors are those of `flarekit.retrievers.open_index`.
     """
+    corpus = corpus and standing(corpus)
     lines = corpus and json_lines(corpus)
     if corpus is None or lines:
-        passages = read_corpus(lines) if lines else pool
+        passages = read_corpus(lines, corpus if corpus and corpus.is_dir() else None) if lines else pool
         texts = (f"{passage.id}\0{passage.title}\0{passage.text}\n" for passage in passages)
         return Source(make_retriever(retriever, passages), len(passages), texts)
     # Nothing is kept: what one policy has looked up must not make another one's look-up quicker.
     shared = Shared(open_index(corpus), size=0)
-    known_by = () if corpus.is_dir() else (hashlib.sha256(corpus.read_bytes()).hexdigest(),)
+    known_by = () if corpus.is_dir() else (hashlib.sha256(read_file(corpus)).hexdigest(),)
     if (folder := corpus if corpus.is_dir() else described_index(corpus)) is None:
         return Source(shared, None, known_by)
-    index = read_manifest(folder)
+    index = read_manifest(standing(folder))
     return Source(shared, index.passages, (*known_by, index.digest), index.model_dump(exclude={"files"}))

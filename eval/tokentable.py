@@ -1,5 +1,7 @@
 """The tokens of a run, each stored once: `tokens.jsonl`, one `[text, id, logprob, {text: logprob}]` a line.
 
+Each line has its checksum behind that (`flarekit.eval.sealed`), but for runs that were begun before there were any.
+
 Policies that differ in a threshold share most of what was generated. Their traces refer to the places of tokens in this
 table, and once read share the tokens themselves.
 """
@@ -12,6 +14,7 @@ from pathlib import Path
 import orjson
 
 from flarekit.errors import DataError
+from flarekit.eval.sealed import read_lines, seal_line
 from flarekit.tokens import Token
 
 NAME = "tokens.jsonl"
@@ -23,7 +26,8 @@ class TokenTable:
     What it takes up is `pending` until it was written (`keep`) or could not be (`forget`).
     """
 
-    def __init__(self, tokens: Sequence[Token] = ()) -> None:
+    def __init__(self, tokens: Sequence[Token] = (), *, sealed: bool = False) -> None:
+        self._sealed = sealed
         self._places = {_line(token): place for place, token in enumerate(tokens)}
         self._new: list[bytes] = []
 
@@ -45,7 +49,10 @@ class TokenTable:
     @property
     def pending(self) -> bytes:
         """The lines that the file has to grow by."""
-        return b"".join(self._new)
+        if not self._sealed:
+            return b"".join(self._new)
+        first = len(self._places) - len(self._new) + 1
+        return b"".join(seal_line(line, number) for number, line in enumerate(self._new, start=first))
 
     def keep(self) -> None:
         """The file has grown by them."""
@@ -58,17 +65,16 @@ class TokenTable:
         self._new = []
 
 
-def read_tokens(folder: Path) -> list[Token]:
-    """The finished lines of the table in the run directory `folder`; none where there is no table."""
+def read_tokens(folder: Path, *, sealed: bool = False, least: int = 0) -> list[Token]:
+    """The finished lines of the table in the run directory `folder`; none where there is no table.
+
+    `sealed` and `least` are those of `flarekit.eval.sealed.read_lines`.
+    """
     path = folder / NAME
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]
-    except FileNotFoundError:
+    if not (path.exists() or path.is_symlink() or least):
         return []
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     tokens = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in read_lines(path, sealed=sealed, least=least):
         try:
             text, id_, logprob, top = orjson.loads(line)
         except ValueError as error:

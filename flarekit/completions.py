@@ -9,6 +9,7 @@ of a result.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 import zlib
@@ -19,6 +20,7 @@ from types import TracebackType
 from typing import Self
 
 from flarekit.errors import ConfigError
+from flarekit.files import open_own
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS completions (
@@ -45,10 +47,12 @@ class CompletionStore:
         """Why nothing is stored any more; empty while all is well."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(open_own(path, os.O_RDWR))  # SQLite would follow a link
             self._connection = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None)
             self._open()
         except (OSError, sqlite3.Error) as error:
-            raise ConfigError(f"{path}: cannot be used as a cache of completions ({error}); choose another") from error
+            reason = (error.strerror if isinstance(error, OSError) else None) or error
+            raise ConfigError(f"{path}: cannot be used as a cache of completions ({reason}); choose another") from error
 
     def _open(self) -> None:
         (version,) = self._connection.execute("PRAGMA user_version").fetchone()

@@ -187,3 +187,7 @@ def summary(error: BaseException) -> str:
     """What a log may know of a failure: as `told`, and at which address."""
     place = f"{error.where}: " if isinstance(error, EngineError) and error.where else ""
     return place + told(error)
+
+
+class RunWarning(UserWarning):
+    """A run has no checksums, so that damage goes unseen, or has lost answers, which are asked again."""

@@ -32,6 +32,7 @@ import httpx
 
 from flarekit import supervise
 from flarekit.errors import ConfigError, EngineUnavailable
+from flarekit.files import open_own
 from flarekit.models import cache_folder, resolve, served_name
 from flarekit.vllm_log import last_reason, tail
 
@@ -199,7 +200,11 @@ def local_server(
 
 def _open_log(log: Path | None) -> IO[bytes]:
     try:
-        return tempfile.TemporaryFile() if log is None else log.open("w+b")
+        if log is None:
+            return tempfile.TemporaryFile()
+        opened = open_own(log, os.O_RDWR)
+        os.ftruncate(opened, 0)
+        return os.fdopen(opened, "w+b")
     except OSError as error:
         raise ConfigError(f"cannot write the server's output to {log}: {error.strerror}") from error
 

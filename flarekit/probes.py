@@ -28,6 +28,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
+from flarekit.files import read_file, standing
 from flarekit.judgements import PostSignal
 from flarekit.marks import without_marks
 from flarekit.prompts import Prompt
@@ -165,16 +166,21 @@ def find_pre_signal(name: str) -> PreSignal:
 def load_router(folder: str | Path) -> Router:
     """The trained router in `folder`."""
     import_module("flarekit.escalation")  # registers its kinds; not needed, so not loaded, until a router is asked for
-    manifest = Path(folder) / "router.json"
+    place = standing(Path(folder))
+    manifest = place / "router.json"
     try:
-        kind = str(json.loads(manifest.read_bytes())["kind"])[:100]
+        kind = str(json.loads(read_file(manifest, place))["kind"])[:100]
     except FileNotFoundError as error:
         raise DataError(f"{manifest} does not exist; `flarekit router train` makes such a folder") from error
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{manifest} is not a router's manifest ({error})") from error
+        raise DataError(f"{manifest} is not a router's manifest ({_why(error)})") from error
     if kind not in ROUTERS:
         raise DataError(f"{manifest}: no router is of the kind {kind!r}; there are {', '.join(ROUTERS) or 'none'}")
-    return ROUTERS[kind](Path(folder))
+    return ROUTERS[kind](place)
+
+
+def _why(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def load_pre_router(folder: str | Path) -> PreSignal:

@@ -13,6 +13,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from flarekit.errors import ConfigError, DataError
+from flarekit.files import open_file
 
 T = TypeVar("T")
 LARGEST, DEEPEST, MOST = 1 << 20, 32, 100_000
@@ -22,7 +23,7 @@ LARGEST, DEEPEST, MOST = 1 << 20, 32, 100_000
 def read_yaml(path: Path) -> Any:
     """What a YAML file holds; `DataError` where it cannot be read, is no YAML, or exceeds the bounds."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             content = file.read(LARGEST + 1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import os
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,6 +20,7 @@ from typing import IO, Any, cast
 import orjson
 
 from flarekit.errors import DataError
+from flarekit.files import folder_files, open_file, replacing
 from flarekit.retrieval import Passage
 from flarekit.sentences import split_sentences
 from flarekit.words import pieces
@@ -58,8 +58,8 @@ def iter_corpus(path: str | Path) -> Iterator[Passage]:
         raise DataError(f"{path}: no passages; a corpus is JSON lines, a .tsv file, or a folder of .txt and .md files")
 
 
-def read_corpus(path: str | Path) -> list[Passage]:
-    """Read the passages of a JSON-lines file (`.gz` too), in the file's order.
+def read_corpus(path: str | Path, within: Path | None = None) -> list[Passage]:
+    """Read the passages of a JSON-lines file (`.gz` too), in the file's order; `within` is as in `open_data`.
 
     Raises `DataError`, naming file and line, for a file that is missing, empty or not UTF-8, for a line that is not a
     JSON object with the strings `id`, `title` and `text`, and for an id that occurs twice. Other fields are ignored.
@@ -67,7 +67,7 @@ def read_corpus(path: str | Path) -> list[Passage]:
     path = Path(path)
     passages: list[Passage] = []
     line_of: dict[str, int] = {}
-    for number, passage in _json_lines(path):
+    for number, passage in _json_lines(path, within):
         first = line_of.setdefault(passage.id, number)
         if first != number:
             raise DataError(f"{path}:{number}: the id {passage.id!r} is already on line {first}; make ids unique")
@@ -82,10 +82,13 @@ def write_corpus(path: str | Path, passages: Iterable[Passage]) -> None:
     write_json_lines(path, ({"id": p.id, "title": p.title, "text": p.text} for p in passages))
 
 
-def read_json_lines(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield `(line number from 1, object)` for every line that is not blank; `DataError` names the line at fault."""
+def read_json_lines(path: str | Path, within: Path | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield `(line number from 1, object)` for every line that is not blank; `DataError` names the line at fault.
+
+    `within` is as in `open_data`.
+    """
     path = Path(path)
-    with open_data(path) as file:
+    with open_data(path, within) as file:
         for number, line in enumerate(_lines(file, path), start=1):
             if line.strip():
                 yield number, _object(line, f"{path}:{number}")
@@ -97,22 +100,21 @@ def write_json_lines(path: str | Path, records: Iterable[dict[str, Any]]) -> Non
     Raises `DataError` if the file cannot be written.
     """
     path = Path(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as raw, _compressed(raw) if path.suffix == ".gz" else nullcontext(raw) as file:
+        with replacing(path) as raw, _compressed(raw) if path.suffix == ".gz" else nullcontext(raw) as file:
             for record in records:
                 file.write(orjson.dumps(record, option=orjson.OPT_APPEND_NEWLINE))
-        part.replace(path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror or error}); check the folder") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
-def open_data(path: Path) -> IO[bytes]:
-    """Open a data file for reading bytes, through gzip where its name ends in `.gz`; `DataError` if it cannot be."""
+def open_data(path: Path, within: Path | None = None) -> IO[bytes]:
+    """Open a data file for reading bytes, through gzip where its name ends in `.gz`; `DataError` if it cannot be.
+
+    Only files are read, and nothing outside the folder `within` where there is one (`flarekit.files.open_file`).
+    """
     try:
-        raw = path.open("rb")
+        raw = open_file(path, within)
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; check the path") from error
     except OSError as error:
@@ -131,7 +133,7 @@ def _numbered(path: Path) -> Iterator[tuple[int, Passage]]:
     if path.is_dir():
         for name in _CORPUS:
             if (path / name).exists():
-                return _json_lines(path / name)
+                return _json_lines(path / name, path)
         return _folder(path)
     match Path(path.name.removesuffix(".gz")).suffix.lower():
         case ".tsv":
@@ -142,8 +144,8 @@ def _numbered(path: Path) -> Iterator[tuple[int, Passage]]:
             return _json_lines(path)
 
 
-def _json_lines(path: Path) -> Iterator[tuple[int, Passage]]:
-    return ((number, _passage(record, f"{path}:{number}")) for number, record in read_json_lines(path))
+def _json_lines(path: Path, within: Path | None = None) -> Iterator[tuple[int, Passage]]:
+    return ((number, _passage(record, f"{path}:{number}")) for number, record in read_json_lines(path, within))
 
 
 def _tab_separated(path: Path) -> Iterator[tuple[int, Passage]]:
@@ -168,14 +170,16 @@ def _tab_separated(path: Path) -> Iterator[tuple[int, Passage]]:
 
 
 def _folder(path: Path) -> Iterator[tuple[int, Passage]]:
-    names = (file.relative_to(path) for file in path.rglob("*") if file.suffix.lower() in _TEXTS and file.is_file())
-    shown = (name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
-    for name in sorted(shown):
-        yield from _text(path / name, name)
+    try:
+        names = sorted(file.relative_to(path).as_posix() for file in folder_files(path, _TEXTS))
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); take it out of the corpus") from error
+    for name in names:
+        yield from _text(path / name, name, path)
 
 
-def _text(path: Path, name: str) -> Iterator[tuple[int, Passage]]:
-    with open_data(path) as file:
+def _text(path: Path, name: str, within: Path | None = None) -> Iterator[tuple[int, Passage]]:
+    with open_data(path, within) as file:
         text = "".join(_decoded(file, path))
     plain = Path(name.removesuffix(".gz"))
     title = plain.stem

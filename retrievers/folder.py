@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from flarekit.errors import DataError
-from flarekit.files import replace_file
+from flarekit.files import folder_files, open_file, own_folder, put_back, read_file, replace_file, replace_folder
 
 Kind = Literal["bm25", "dense", "hybrid"]
 FORMAT = 1
@@ -76,31 +76,34 @@ def building(out: Path, keep: Collection[str] = ()) -> Iterator[Path]:
     where `out` is there and is no index, where it cannot be written, and where another build is writing it.
     """
     place = out.resolve()
-    part, old, lock = (place.with_name(f".{place.name}.{end}") for end in ("part", "old", "lock"))
+    part, lock = (place.with_name(f".{place.name}.{end}") for end in ("part", "lock"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=0):
             try:
                 _clear(part, keep)
-                _put_back(place, old)
+                put_back(place)
                 if place.exists() and not _may_be_replaced(place):
                     raise DataError(f"{out} is there and is no index; it is not overwritten: choose another --out")
-                part.mkdir(exist_ok=True)
+                own_folder(part)
                 yield part
-                _take_place(part, place, old)
+                replace_folder(part, place)
             finally:
                 _clear(part, keep)
                 lock.unlink(missing_ok=True)  # nobody waits for it: a second build is refused at once
     except Timeout as error:
         raise DataError(f"{out}: another build is writing this index; wait for it, or choose another --out") from error
     except OSError as error:
-        raise DataError(f"{out}: the index cannot be written ({error.strerror or error})") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise DataError(f"{out}: the index cannot be written ({where}{error.strerror or error})") from error
 
 
 def seal(folder: Path, kind: Kind, passages: int, made: Mapping[str, Any]) -> Manifest:
     """Write the manifest of all that `folder` holds; the last step of a build."""
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    files = {name: File(bytes=(folder / name).stat().st_size, blake2b=checksum(folder / name)) for name in names}
+    files = {
+        name: File(bytes=(folder / name).stat().st_size, blake2b=checksum(folder / name, folder)) for name in names
+    }
     manifest = Manifest(
         format=FORMAT, flarekit=version("flarekit"), kind=kind, passages=passages, made=dict(made), files=files
     )
@@ -131,20 +134,29 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check(folder: Path, manifest: Manifest) -> None:
-    """`DataError` for the first file that is missing, or is not what was written."""
+    """`DataError` for the first file that is missing or not what was written, and for what is no file of the folder."""
+    try:
+        for path in folder_files(folder):  # also one that the manifest does not name
+            open_file(path, folder).close()
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror}); build the index again") from error
     for name, file in manifest.files.items():
         path = folder / name
         try:
-            same = path.stat().st_size == file.bytes and checksum(path) == file.blake2b
+            same = path.stat().st_size == file.bytes and checksum(path, folder) == file.blake2b
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}); build the index again") from error
         if not same:
             raise DataError(f"{path}: not what was written when the index was built; build it again")
 
 
-def checksum(path: Path) -> str:
-    """A digest of a file's content, in hexadecimal."""
-    with path.open("rb") as file:
+def _described(path: Path, folder: Path) -> File:
+    return File(bytes=path.stat().st_size, blake2b=checksum(path, folder))
+
+
+def checksum(path: Path, folder: Path) -> str:
+    """A digest of the content of a file in `folder`, in hexadecimal."""
+    with open_file(path, folder) as file:
         return hashlib.file_digest(file, _digest).hexdigest()
 
 
@@ -161,7 +173,7 @@ def _digest() -> hashlib.blake2b:
 def _read_object(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        found = orjson.loads(path.read_bytes())
+        found = orjson.loads(read_file(path, folder))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{folder} is no index (it has no {MANIFEST}); `flarekit index build` makes one") from error
     except OSError as error:
@@ -185,25 +197,18 @@ def _may_be_replaced(place: Path) -> bool:
 
 def _clear(part: Path, keep: Collection[str]) -> None:
     """Remove what a build has left that did not end, but for folders called `keep` with something in them."""
+    if part.is_symlink():
+        return  # it is not a build's
     for path in part.iterdir() if part.is_dir() else ():
-        if path.name not in keep:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        elif not any(path.iterdir()):
-            path.rmdir()
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif path.name not in keep or not _to_be_gone_on_with(path):
+            shutil.rmtree(path)
     with suppress(OSError):  # there is none, or something is kept
         part.rmdir()
 
 
-def _put_back(place: Path, old: Path) -> None:
-    """Give an index its place back that a killed build had moved aside and not yet replaced."""
-    if old.exists() and not place.exists():
-        old.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _take_place(part: Path, place: Path, old: Path) -> None:
-    """Move `part` to `place`; an index that was there before is gone only once the new one has its place."""
-    if place.exists():
-        place.rename(old)
-    part.rename(place)
-    shutil.rmtree(old, ignore_errors=True)
+def _to_be_gone_on_with(folder: Path) -> bool:
+    """Whether there is something in a folder, and no file that has another place too and would be written there."""
+    kept = list(folder.rglob("*"))
+    return bool(kept) and not any(path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1) for path in kept)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flarekit.errors import ConfigError, DataError
+from flarekit.files import standing
 from flarekit.retrieval import BatchRetriever, Passage
 from flarekit.retrievers.bm25 import BM25Retriever
 from flarekit.retrievers.bm25_index import BM25Part
@@ -74,6 +75,7 @@ def open_index(path: Path, *, embedder: str | None = None) -> BatchRetriever:
     index that is not whole or of another version, and for a path that is neither index nor corpus; `ConfigError` for a
     YAML file with a setting that does not apply, and for one that names a server that nobody has allowed.
     """
+    path = standing(path)
     if path.suffix in _YAML:
         from flarekit.retrievers.described import open_described
 
@@ -82,7 +84,7 @@ def open_index(path: Path, *, embedder: str | None = None) -> BatchRetriever:
         return open_folder(path, embedder=embedder)
     if embedder:
         raise ConfigError(f"{path}: passages in memory are searched by words and have no embedder; leave it out")
-    return BM25Retriever(read_corpus(lines))
+    return BM25Retriever(read_corpus(lines, path if path.is_dir() else None))
 
 
 def destinations(path: Path, *, embedder: str | None = None) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ def _made(folder: Path, manifest: Manifest) -> dict[str, dict[str, Any]]:
 
 def json_lines(path: Path) -> Path | None:
     """The file whose passages `open_index` reads into memory; None for an index, no index at all, and a YAML file."""
+    path = standing(path)
     if path.is_dir():
         inside = path / "corpus.jsonl"
         return inside if inside.exists() and not (path / MANIFEST).exists() else None
@@ -123,6 +126,7 @@ def json_lines(path: Path) -> Path | None:
 
 def index_info(path: Path) -> Manifest:
     """What the index in the folder `path` is and how it was made; `DataError` where it is not whole."""
+    path = standing(path)
     manifest = read_manifest(path)
     check(path, manifest)
     return manifest
@@ -140,6 +144,7 @@ def open_folder(
     `DataError` for a folder without an index, or with one that is not whole; `ConfigError` for a fusion or weights that
     do not apply.
     """
+    path = standing(path)
     manifest = index_info(path)
     made = _made(path, manifest)
     for option, given in (("fusion", fusion), ("weights", weights)):

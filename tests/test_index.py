@@ -127,23 +127,31 @@ def test_a_corpus_that_cannot_be_indexed_leaves_the_old_index(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flarekit.retrievers import build_index, folder
+from flarekit import files
+from flarekit.retrievers import build_index
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
-moment, corpus, out = sys.argv[1:]
-if moment == "moving":
-    move = Path.rename
-    Path.rename = lambda self, target: (move(self, target), die())
+moment, way, corpus, out = sys.argv[1:]
+if way == "aside":
+    files._renameat2 = lambda: None
+if moment.isdigit():
+    move, exchange, left = Path.rename, files._exchange, int(moment)
+    def count(done):
+        global left
+        left -= 1
+        return done if left else die()
+    Path.rename = lambda self, target: count(move(self, target))
+    files._exchange = lambda one, other: count(exchange(one, other))
 if moment == "removing":
-    folder.shutil.rmtree = lambda path, **_: die() if path.name.endswith(".old") and path.exists() else None
+    files.shutil.rmtree = lambda path, **_: die() if path.name.endswith(".old") and path.exists() else None
 build_index(Path(corpus), Path(out), "bm25", on_progress=lambda what, more, total: what == moment and die())
 """
 
 
-def kill_a_build(moment: str, new: Path, out: Path) -> None:
-    ended = subprocess.run([sys.executable, "-c", KILLED, moment, new, out], check=False)
+def kill_a_build(moment: str, new: Path, out: Path, way: str = "exchange") -> None:
+    ended = subprocess.run([sys.executable, "-c", KILLED, moment, way, new, out], check=False)
     assert ended.returncode == -signal.SIGKILL
 
 
@@ -165,12 +173,19 @@ def test_a_build_that_is_killed_leaves_no_index_or_the_old_one(index: Path, tmp_
     assert not [path for path in (*tmp_path.iterdir(), *index.parent.iterdir()) if path.name.startswith(".")]
 
 
-def test_a_build_that_is_killed_as_it_takes_the_old_ones_place_gives_it_back(index: Path, tmp_path: Path) -> None:
-    kill_a_build("moving", corpus(tmp_path, NEW), index)
-    assert not index.exists()
+@pytest.mark.parametrize(
+    ("way", "step", "stands"), [("exchange", 1, NEW), ("exchange", 2, NEW), ("aside", 2, OLD), ("aside", 3, NEW)]
+)
+def test_a_build_that_is_killed_at_any_step_of_taking_a_place_leaves_an_index_that_opens(
+    index: Path, tmp_path: Path, way: str, step: int, stands: list[Passage]
+) -> None:
+    kill_a_build(str(step), corpus(tmp_path, NEW), index, way)
+    assert found(open_index(index), "Oslo") == [passage for passage in stands if passage.id == "Oslo"]
+    assert index_info(index).passages == len(stands)
     with pytest.raises(DataError, match="no such file"):
         build_index(tmp_path / "missing.jsonl", index, "bm25")
-    assert whole_and_alone(index)
+    assert found(open_index(index), "Oslo") == [passage for passage in stands if passage.id == "Oslo"]
+    assert [path.name for path in index.parent.iterdir()] == ["index"]
 
 
 def test_a_build_that_is_killed_as_it_removes_the_old_one_has_made_the_new_one(index: Path, tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from flarekit.errors import RunError
+from flarekit.files import own_folder
 
 
 def compare(
@@ -24,11 +29,15 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the report goes; report/ in the first run unless given.")
+        Path | None, typer.Option(help="Where the report goes; report/ in the first run, if it is your own.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
-    """Compare policies on the questions that they answered, and write the report."""
+    """Compare policies on the questions that they answered, and write the report.
+
+    Without --out it goes into the first run's folder, but only if that is the user's own and report/ is no link: what
+    somebody else made is not written to unless its user says so.
+    """
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.escalation.costs import Prices, load_prices
     from flarekit.eval.compare import load_runs, table
@@ -42,8 +51,6 @@ def compare(
     groups = load_runs(runs)
     tables = [table(group, baseline=baseline, prices=price_list) for group in groups]
     command = "flarekit " + " ".join(sys.argv[1:])
-    folder = out or runs[0] / "report"
-    page = write_report(groups, folder, baseline=baseline, prices=price_list, budgets=budgets, command=command)
     if as_json:
         print(table_json(groups, tables))
     else:
@@ -51,4 +58,20 @@ def compare(
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     for reason in (reason for group in groups for reason in unlike(group)):
         stderr.print(f"Warning: {reason}", markup=False)
+    place = out or _beside(runs[0])
+    page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
     stderr.print(f"Report: {page}")
+
+
+def _beside(run: Path) -> Path:
+    """The folder for the report in a run's own."""
+    report = run / "report"
+    try:
+        if run.stat().st_uid != os.geteuid():
+            raise PermissionError(errno.EPERM, "the run is another owner's")
+        own_folder(report)
+    except OSError as error:
+        raise RunError(
+            f"{report}: no report is written there ({error.strerror}); choose a folder with --out"
+        ) from error
+    return report

@@ -21,6 +21,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flarekit.errors import ConfigError
+from flarekit.files import read_text
 
 Refused = Callable[[int], None]
 """Is told the status of every request that a gate refuses."""
@@ -247,7 +248,7 @@ def read_keys(path: Path) -> list[str]:
     `ConfigError` for a file that cannot be read or has no keys, and for a key that no header can carry.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()
+        lines = read_text(path).splitlines()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     except UnicodeDecodeError as error:
