@@ -236,6 +236,6 @@ def _read(path: Path) -> _Described:
 def _secret(variable: str | None) -> str | None:
     if variable is None:
         return None
-    if not (value := os.environ.get(variable)):
+    if not (value := os.environ.get(variable, "").rstrip("\r\n")):
         raise ConfigError(f"the environment variable {variable} is not set; it must hold the secret")
     return value

@@ -19,6 +19,7 @@ import orjson
 from flarekit.addresses import shown
 from flarekit.encoders import DEFAULT, DTYPES, Encoder, Vectors, import_encoders, load_encoder, normalized, one_thread
 from flarekit.errors import ConfigError, RequestRejected, UnknownModel
+from flarekit.keys import key_of
 from flarekit.refusals import ERROR_BYTES, read_bytes, refusal, unreachable
 from flarekit.retries import Retries
 from flarekit.retrievers.destinations import permit
@@ -74,7 +75,7 @@ def open_embedder(name: str = DEFAULT, *, keyed: bool = True) -> Embedder:
     if unknown := [key for key in options if key not in known]:
         raise ConfigError(f"embedder {name}: no option is called {unknown[0]!r}; there are {', '.join(known)}")
     if is_endpoint:
-        key = os.environ.get(KEY) if keyed else None
+        key = key_of(KEY) if keyed else None
         return EndpointEmbedder(place, options.pop("model", None), name=name, prefixes=options, api_key=key)
     return SentenceEmbedder(place, options.pop("dtype", "float32"), name=name, prefixes=options)
 

@@ -20,6 +20,7 @@ from flarekit.eval.refits import FOLDS, GROUPS, RESAMPLES, SEEDS
 from flarekit.eval.statistics import Interval
 from flarekit.eval.study import TARGETS, Study
 from flarekit.eval.wording import interval_text, share, signed
+from flarekit.terminal import plain
 
 COLUMNS = (0, 1, 4, 16, 64)
 """Counts of tokens that the table shows, before the whole answer."""
@@ -36,10 +37,10 @@ def print_information(study: Study, points: Sequence[Point], console: Console) -
         there = [point for point in points if point.target == target]
         if there:
             heading = f"{study.dataset} · {study.models} · {target}: {there[0].yes} of {there[0].n} · AUROC by tokens"
-            console.print(heading, style="bold", highlight=False, markup=False)
+            console.print(plain(heading), style="bold", highlight=False)
             console.print(_table(there))
         for line in told(study, target, there):
-            console.print(line, highlight=False, markup=False)
+            console.print(plain(line), highlight=False)
         console.print()
 
 

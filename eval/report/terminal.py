@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from flarekit.escalation.costs import Prices
@@ -17,6 +16,7 @@ from flarekit.eval.oracles import oracle_sentence, retrieval_oracles
 from flarekit.eval.report.findings import headline
 from flarekit.eval.verdict import findings
 from flarekit.eval.wording import bounds_text, number, share, signed
+from flarekit.terminal import plain
 
 
 def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:
@@ -51,7 +51,7 @@ def print_tables(
         told = (*notes_of(group), *cautions(group), unequal(rows), reckoned(rows))
         for line in (*told, *headline(group, rows, baseline, prices, found), oracle):
             if line:
-                console.print(line, highlight=False, markup=False)
+                console.print(plain(line), highlight=False)
         console.print()
 
 
@@ -62,7 +62,7 @@ def _scores(group: Group, rows: Sequence[Row]) -> Table:
     for row in rows:
         change = row.versus.f1 if row.versus else None
         shown.add_row(
-            escape(row.policy),
+            plain(row.policy),
             str(row.n),
             share(row.exact_match.estimate),
             share(row.f1.estimate),
@@ -80,13 +80,13 @@ def _costs(rows: Sequence[Row], prices: Prices) -> Table:
     used = [name for name in headings if name in ("price", "generated") or any(row.means[name] for row in rows)]
     shown = _table(f"Per question; cost in {prices.unit}", "policy", *(headings[name] for name in used))
     for row in rows:
-        shown.add_row(escape(row.policy), *(number(row.means[name]) for name in used))
+        shown.add_row(plain(row.policy), *(number(row.means[name]) for name in used))
     return shown
 
 
 def _table(title: str, first: str, *others: str) -> Table:
     shown = Table(
-        title=escape(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0)
+        title=plain(title), title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 1, 0, 0)
     )
     shown.add_column(first, overflow="fold")
     for heading in others:

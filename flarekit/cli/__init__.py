@@ -6,10 +6,14 @@ only here.
 
 from __future__ import annotations
 
+import functools
+import re
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn, TextIO
 
 import typer
-from rich.console import Console
 
 from flarekit.cli.ask import ask
 from flarekit.cli.calibrate import calibrate
@@ -26,7 +30,8 @@ from flarekit.cli.serve import serve
 from flarekit.cli.sweep import sweep
 from flarekit.cli.vllm import vllm
 from flarekit.cli.world import world
-from flarekit.errors import FlarekitError
+from flarekit.errors import ConfigError, FlarekitError, RunWarning
+from flarekit.terminal import console, line, prepare_streams, say, styled
 
 app = typer.Typer(
     name="flarekit",
@@ -60,16 +65,58 @@ app.add_typer(router, name="router")
 app.add_typer(index, name="index")
 
 
+_NO_CHARACTER = re.compile("[\ud800-\udfff]")
+"""What Python makes of bytes that are not UTF-8."""
+
+
 def main() -> None:
     """The entry point."""
-    try:
-        app()
-    except FlarekitError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]flarekit:[/] {_plain(error)}")
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    prepare_streams()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", RunWarning)
+        warnings.showwarning = _warn  # type: ignore[assignment]  # its last parameter is never given
+        try:
+            app()
+        except FlarekitError as error:
+            _complain(str(error))
+        except UnicodeEncodeError as error:
+            _complain(f"a text holds what is no character ({error.object[error.start : error.end]}); take it out")
+        except KeyboardInterrupt:
+            sys.exit(130)
 
 
-def _plain(error: FlarekitError) -> str:
-    return " ".join(str(error).split()).replace("[", r"\[")
+def _complain(message: str) -> NoReturn:
+    notes = console(stderr=True, soft_wrap=True)
+    notes.print(styled(("flarekit:", "bold red"), f" {line(message)}"))
+    sys.exit(2)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+) -> None:
+    about = "" if issubclass(category, RunWarning) else f"{filename}: "
+    say(f"warning: {about}{line(str(message))}", stderr=True)
+
+
+def _text_only(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command that refuses an argument that is text and not UTF-8; the name of a file may be anything."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **given: Any) -> Any:
+        for value in given.values():
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str) and _NO_CHARACTER.search(text):
+                    raise ConfigError(f"the argument '{text}' is not UTF-8; write it in UTF-8")
+        return command(*args, **given)
+
+    return checked
+
+
+for _one in (app, router, index):
+    for _registered in _one.registered_commands:
+        if _registered.callback:
+            _registered.callback = _text_only(_registered.callback)

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
@@ -19,6 +17,7 @@ from flarekit.cli.searching import EmbedderOption, open_told
 from flarekit.errors import ConfigError
 from flarekit.policies import parse_policy
 from flarekit.session import Session
+from flarekit.terminal import console, line, say_json, styled
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
 from flarekit.vllm import VLLMEngine
@@ -43,7 +42,7 @@ def ask(
     """Answer one question and show what was looked up or handed over, and why."""
     trace = asyncio.run(_ask(question, policy, corpus, embedder, (engine, model), (strong, strong_model), quiet=json))
     if json:
-        sys.stdout.buffer.write(write_trace(trace))
+        say_json(write_trace(trace))
 
 
 async def _ask(
@@ -67,14 +66,14 @@ async def _ask(
         if strong_engine:
             await stack.enter_async_context(strong_engine)
         session = Session(policy, question, weak=weak_engine, strong=strong_engine, retriever=retriever)
-        out, notes = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+        out, notes = console(soft_wrap=True), console(stderr=True, soft_wrap=True)
         async for event in session:
             if quiet:
                 continue
             if isinstance(event, Committed):
                 out.print(_tinted(event.tokens), end="")
             elif note := _note(event):
-                notes.print(f"\n[dim]{note}[/]" if session.trace.segments else f"[dim]{note}[/]")
+                notes.print(f"\n{note}" if session.trace.segments else note, style="dim")
         if quiet:
             await spell_trace(session.trace, weak_engine, strong_engine)
     if not quiet:
@@ -82,11 +81,14 @@ async def _ask(
         costs = session.trace.costs()
         reckoned = f", {costs.reckoned_tokens} of them reckoned" if costs.reckoned_tokens else ""
         share = f" ({costs.strong_share:.0%} of the answer is the strong model's)" if costs.escalations else ""
-        notes.print(
-            f"[dim]answer:[/] [bold]{_plain(session.trace.answer)}[/]  [dim]{costs.prompt_tokens} tokens read "
-            f"({costs.cached_tokens} cached{reckoned}), "
+        spent = (
+            f"{costs.prompt_tokens} tokens read ({costs.cached_tokens} cached{reckoned}), "
             f"{costs.generated_tokens} generated ({costs.discarded_tokens} discarded), "
-            f"{costs.retrievals} retrievals, {costs.escalations} hand-overs{share}, {costs.seconds:.1f} s[/]"
+            f"{costs.retrievals} retrievals, {costs.escalations} hand-overs"
+            f"{share}, {costs.seconds:.1f} s"
+        )
+        notes.print(
+            styled(("answer:", "dim"), " ", (session.trace.answer, "bold"), "  ", (spent, "dim")),
         )
     return session.trace
 
@@ -109,18 +111,13 @@ def _note(event: Event) -> str | None:
         case Fired(signal=signal, value=value, threshold=threshold, action=action, moment=moment):
             return f"▲ {moment}: {signal} is {value:.2f}, at or above {threshold:.2f}: {action}"
         case Retrieved(query=query, hits=hits):
-            found = "".join(f"\n  {hit.score:6.2f}  {_plain(hit.passage.title)}" for hit in hits) or "\n  nothing"
-            return f"⌕ looked up: {_plain(query)}{found}"
+            found = "".join(f"\n  {hit.score:6.2f}  {line(hit.passage.title)}" for hit in hits) or "\n  nothing"
+            return f"⌕ looked up: {line(query)}{found}"
         case Chosen(router=router, policy=policy):
             return f"◦ {router} chose {policy}"
         case Failed(part=part, error=error):
-            return f"✕ the {part} failed: {_plain(error)}"
+            return f"✕ the {part} failed: {line(error)}"
         case HandedOver(source=source, target=target):
             return f"⇢ handed over from the {source} to the {target} model"
         case _:
             return None
-
-
-def _plain(text: str) -> str:
-    """Text that rich prints as it is."""
-    return text.replace("[", r"\[")

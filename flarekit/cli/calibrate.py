@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from flarekit.terminal import say, say_json
+
 
 def calibrate(
     run: Annotated[Path, typer.Argument(help="A run directory, as written by `flarekit run`.")],
@@ -40,6 +42,9 @@ def calibrate(
         split=split,
         seed=seed,
     )
-    typer.echo(promises.as_json(found) if as_json else found.policy)
+    if as_json:
+        say_json(promises.as_json(found))
+    else:
+        say(found.policy)
     for line in promises.explain(found):
-        typer.echo(line, err=True)
+        say(line, stderr=True)

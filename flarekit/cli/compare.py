@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flarekit.errors import RunError
 from flarekit.files import own_folder
+from flarekit.terminal import console, say, say_json
 
 
 def compare(
@@ -52,15 +52,14 @@ def compare(
     tables = [table(group, baseline=baseline, prices=price_list) for group in groups]
     command = "flarekit " + " ".join(sys.argv[1:])
     if as_json:
-        print(table_json(groups, tables))
+        say_json(table_json(groups, tables))
     else:
-        print_tables(groups, tables, baseline, price_list, Console(), budgets)
-    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+        print_tables(groups, tables, baseline, price_list, console(), budgets)
     for reason in (reason for group in groups for reason in unlike(group)):
-        stderr.print(f"Warning: {reason}", markup=False)
+        say(f"Warning: {reason}", stderr=True)
     place = out or _beside(runs[0])
     page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
-    stderr.print(f"Report: {page}")
+    say(f"Report: {page}", stderr=True)
 
 
 def _beside(run: Path) -> Path:

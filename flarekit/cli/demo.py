@@ -8,11 +8,11 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from flarekit.cli.compare import compare
 from flarekit.cli.run import execute
 from flarekit.cli.vllm import started_server
+from flarekit.terminal import console, styled
 
 POLICIES = ("closed-book", "rag", "flare", "pre-retrieve", "mid-retrieve")
 
@@ -24,12 +24,13 @@ def demo(
 ) -> None:
     """Start a small model, ask it two dozen questions under five policies, and report which was the better buy."""
     signal.signal(signal.SIGTERM, _stop)
-    notes = Console(stderr=True, highlight=False, soft_wrap=True)
-    notes.print(f"[bold]1/3[/] starting vLLM with {model} (downloaded once; about a minute)")
+    notes = console(stderr=True, soft_wrap=True)
+    notes.print(styled(("1/3", "bold"), f" starting vLLM with {model} (downloaded once; about a minute)"))
     with started_server(model, log=out.with_suffix(".vllm.log")) as server:
-        notes.print(f"[bold]2/3[/] asking {limit} questions of the built-in world under {', '.join(POLICIES)}")
+        asked = f" asking {limit} questions of the built-in world under {', '.join(POLICIES)}"
+        notes.print(styled(("2/3", "bold"), asked))
         execute({"policies": list(POLICIES), "engine": server.url, "limit": limit, "concurrency": 12, "out": out})
-    notes.print("[bold]3/3[/] comparing")
+    notes.print(styled(("3/3", "bold"), " comparing"))
     compare([out])
 
 

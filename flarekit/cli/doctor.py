@@ -6,10 +6,11 @@ import asyncio
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from flarekit.checkup import Finding, examine
+from flarekit.terminal import console
 
 
 def doctor(
@@ -21,12 +22,12 @@ def doctor(
     table = Table("", "what", "found", "how to mend it", box=None, pad_edge=False)
     for finding in findings:
         table.add_row(_mark(finding), finding.what, finding.found, "" if finding.good else finding.remedy)
-    Console().print(table)
+    console().print(table)
     if any(finding.needed and not finding.good for finding in findings):
         raise typer.Exit(2)
 
 
-def _mark(finding: Finding) -> str:
+def _mark(finding: Finding) -> Text:
     if finding.good:
-        return "[green]✓[/]"
-    return "[bold red]✗[/]" if finding.needed else "[yellow]![/]"
+        return Text("✓", "green")
+    return Text("✗", "bold red") if finding.needed else Text("!", "yellow")

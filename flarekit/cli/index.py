@@ -11,7 +11,6 @@ from typing import Annotated
 
 import orjson
 import typer
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,6 +30,7 @@ from flarekit.retrieval import Hit
 from flarekit.retrievers.folder import Kind, Manifest
 from flarekit.retrievers.index import Progress as OnProgress
 from flarekit.retrievers.index import build_index, index_info
+from flarekit.terminal import console, line, say, say_json
 
 _LOGGED = 60
 """Seconds between two lines of progress where nobody watches a terminal."""
@@ -62,7 +62,7 @@ def build(
     passages = load_dataset(dataset, corpus).corpus if dataset else corpus
     with _progress() as on_progress:
         manifest = build_index(passages, out, kind, tokenizer=tokenizer, model=model, on_progress=on_progress)
-    typer.echo("\n".join(_described(manifest, out)))
+    say("\n".join(_described(manifest, out)))
 
 
 @app.command()
@@ -76,15 +76,15 @@ def search(
     """Find passages."""
     hits = asyncio.run(open_told(folder, embedder).search(query, k))
     if not hits:
-        typer.echo("nothing found: no passage has anything of the query", err=True)
-    for line in _as_json(hits) if as_json else _as_text(hits):
-        typer.echo(line)
+        say("nothing found: no passage has anything of the query", stderr=True)
+    for found in _as_json(hits) if as_json else _as_text(hits):
+        (say_json if as_json else say)(found)
 
 
 @app.command()
 def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit index build` wrote.")]) -> None:
     """Check that an index is whole, and say what is in it."""
-    typer.echo("\n".join(_described(index_info(folder), folder)))
+    say("\n".join(_described(index_info(folder), folder)))
 
 
 class _Rate(ProgressColumn):
@@ -100,7 +100,7 @@ def _progress() -> Iterator[OnProgress]:
     """A bar for the passages and for each part, with passages/s and the time left; on stderr, each minute in a log."""
     rate = _Rate(table_column=Column(no_wrap=True))
     columns = (TextColumn("{task.description:8}"), BarColumn(20), MofNCompleteColumn(), rate, TimeRemainingColumn())
-    display = Progress(*columns, TextColumn("left"), console=Console(stderr=True))
+    display = Progress(*columns, TextColumn("left"), console=console(stderr=True))
     tasks: dict[str, TaskID] = {}
     said = monotonic()
 
@@ -137,7 +137,7 @@ def _as_text(hits: Sequence[Hit]) -> Iterator[str]:
     for rank, hit in enumerate(hits, start=1):
         passage = hit.passage
         text = " ".join(passage.text.split())
-        yield f"{rank:2}. {passage.title or passage.id}  ({passage.id}, score {hit.score:.4g})"
+        yield f"{rank:2}. {line(passage.title or passage.id)}  ({line(passage.id)}, score {hit.score:.4g})"
         yield f"    {text if len(text) <= _SHOWN else text[: _SHOWN - 1] + '…'}"
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.status import Status
+
+from flarekit.terminal import console, say
 
 if TYPE_CHECKING:
     from flarekit.escalation.outcomes import Target
@@ -38,7 +39,7 @@ def information(
     studies = [read_study(group, weak=weak, helped=helped) for group in groups]
     try:
         out.mkdir(parents=True, exist_ok=True)  # before the long work, which would be lost
-        with Console(stderr=True).status("Fitting …") as status:
+        with console(stderr=True).status("Fitting …") as status:
             found = [[point for target in TARGETS for point in _curves(study, target, status)] for study in studies]
         tables = [information_rows(study, points) for study, points in zip(studies, found, strict=True)]
         text = information_csv([row for rows in tables for row in rows])
@@ -48,10 +49,10 @@ def information(
     except OSError as error:
         raise RunError(f"{out}: the charts cannot be written ({error.strerror})") from error
     for study, points in zip(studies, found, strict=True):
-        print_information(study, points, Console())
+        print_information(study, points, console())
     for caution in [caution for group in groups for caution in cautions(group)]:
-        Console(stderr=True).print(caution, soft_wrap=True, highlight=False, markup=False)
-    Console(stderr=True).print(f"Figures: {out}", soft_wrap=True, highlight=False)
+        say(caution, stderr=True)
+    say(f"Figures: {out}", stderr=True)
 
 
 def _curves(study: Study, target: Target, status: Status) -> list[Point]:

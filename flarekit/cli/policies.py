@@ -7,15 +7,15 @@ import math
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from flarekit.errors import ConfigError
 from flarekit.judgements import POST_SIGNALS
 from flarekit.policies import POLICIES, Builder, Policy
 from flarekit.probes import PRE_SIGNALS
 from flarekit.signals import ALWAYS, LENGTH, SEARCH_REQUEST, SIGNALS
+from flarekit.terminal import console, styled
 from flarekit.triggers import NEVER
 
 _BEFORE = "pre-retrieve, pre-escalate"
@@ -89,14 +89,14 @@ def _routers() -> Table:
     return table
 
 
-def _details(name: str) -> tuple[Table, str]:
+def _details(name: str) -> tuple[Table, Text]:
     build = POLICIES[name]
     table = _table("parameter", "default", "")
     for one in _parameters(build):
         default = "must be given" if one.default is inspect.Parameter.empty else str(one.default)
-        table.add_row(one.name, default, escape(str(one.annotation)))
-    about = "\n".join(filter(None, (f"[bold]{name}[/]  {escape(build.paper)}", escape(inspect.getdoc(build) or ""))))
-    return table, f"\n{about}"
+        table.add_row(one.name, default, str(one.annotation))
+    about = inspect.getdoc(build)
+    return table, styled("\n", (name, "bold"), f"  {build.paper}", f"\n{about}" if about else "")
 
 
 def _parameters(build: Builder) -> list[inspect.Parameter]:
@@ -114,9 +114,9 @@ def _table(*headings: str) -> Table:
     return table
 
 
-def _print(*shown: Table | str) -> None:
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=160)  # for a pipe, where nobody can widen the window
+def _print(*shown: Table | Text) -> None:
+    out = console()
+    if not out.is_terminal:
+        out = console(width=160)  # for a pipe, where nobody can widen the window
     for one in shown:
-        console.print(one)
+        out.print(one)

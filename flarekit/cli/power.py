@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from flarekit.errors import ConfigError
+from flarekit.terminal import console, say
 
 
 def power(
@@ -60,11 +60,11 @@ def power(
     if sd is not None:
         if runs or arms or moments:
             raise ConfigError("--sd takes the place of a run: give one of them")
-        typer.echo(planning.from_spread(sd, plan))
+        say(planning.from_spread(sd, plan))
         return
     pair = planning.pair_of(arms, moments, action, score, budget)
     columns = TextColumn("{task.description}"), TextColumn("{task.percentage:>3.0f}%"), TimeRemainingColumn()
-    progress = Progress(*columns, console=Console(stderr=True), transient=True)
+    progress = Progress(*columns, console=console(stderr=True), transient=True)
     task = progress.add_task("")
 
     def told(what: str, done: int, of: int) -> None:
@@ -79,4 +79,4 @@ def power(
     finally:
         if progress.live.is_started:
             progress.stop()
-    typer.echo("\n\n".join(found))
+    say("\n\n".join(found))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from flarekit.terminal import say
+
 if TYPE_CHECKING:
     from flarekit.escalation.kinds import Kind as Known
 
@@ -83,17 +85,18 @@ def train(
         **options,
     )
     save_router(router, out)
-    typer.echo("\n".join(_described(router.manifest, out)))
+    say("\n".join(_described(router.manifest, out)))
 
 
 @app.command()
 def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit router train` wrote.")]) -> None:
     """Say what is in a trained router: what it predicts, how well, and how it is used."""
     from flarekit.escalation.folder import read_manifest
+    from flarekit.files import standing
     from flarekit.probes import load_router
 
     load_router(folder)  # refuses a folder that is not whole
-    typer.echo("\n".join(_described(read_manifest(folder), folder)))
+    say("\n".join(_described(read_manifest(standing(folder)), folder)))
 
 
 def _recorded(kind: Kind, sources: Sequence[Path], weak: str) -> Any:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from flarekit.cached import Tally
 from flarekit.cli.searching import tell_destinations
 from flarekit.eval import runs
+from flarekit.terminal import console, say
 from flarekit.trace import Trace
 
 
@@ -66,7 +66,7 @@ def run(
     }
     settings = runs.read_settings(config) if config else {}
     execute(settings | {key: value for key, value in given.items() if value is not None})
-    typer.echo(f"compare with: flarekit compare {settings.get('out') if out is None else out}", err=True)
+    say(f"compare with: flarekit compare {settings.get('out') if out is None else out}", stderr=True)
 
 
 def execute(settings: dict[str, object]) -> None:
@@ -77,7 +77,7 @@ def execute(settings: dict[str, object]) -> None:
     with RunProgress() as progress:
         tally = asyncio.run(runs.run(config, progress.started, progress.finished, progress.noted))
     if config.cache:
-        typer.echo(spared(tally), err=True)
+        say(spared(tally), stderr=True)
 
 
 def spared(tally: Tally) -> str:
@@ -100,7 +100,7 @@ class RunProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=console(stderr=True),
         )
         self._task = self._progress.add_task("answers", total=None, rates="")
         self._answers = self._tokens = 0

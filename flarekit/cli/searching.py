@@ -10,6 +10,7 @@ import typer
 from flarekit.retrieval import BatchRetriever
 from flarekit.retrievers import open_index
 from flarekit.retrievers.index import destinations
+from flarekit.terminal import say
 
 EmbedderOption = Annotated[
     str | None,
@@ -27,4 +28,4 @@ def open_told(path: Path, embedder: str | None = None) -> BatchRetriever:
 def tell_destinations(path: Path, embedder: str | None = None) -> None:
     """Say on stderr which servers queries over `path` are sent to; nothing where they stay in this process."""
     for host in destinations(path, embedder=embedder):
-        typer.echo(f"queries are sent to {host}", err=True)
+        say(f"queries are sent to {host}", stderr=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from flarekit.cli.searching import EmbedderOption, tell_destinations
+from flarekit.keys import key_of
+from flarekit.terminal import say
 
 _ENGINES = "URL of the vLLM server that answers; give it several times where several servers serve the model."
 
@@ -65,7 +66,10 @@ def serve(
     from flarekit.serve.gates import read_keys
     from flarekit.serve.service import Limits
 
-    own = os.environ.get("FLAREKIT_API_KEY")
+    own = key_of("FLAREKIT_API_KEY")
+    keys = [*([own] if own else []), *(read_keys(api_keys) if api_keys else [])]
+    asked = f"clients need one of {len(keys)} keys" if keys else "none is asked of clients (--api-keys asks for one)"
+    say(f"keys: {asked}", stderr=True)
     settings = start.Settings(
         engine,
         policy,
@@ -76,7 +80,7 @@ def serve(
         strict,
         host,
         port,
-        keys=[*([own] if own else []), *(read_keys(api_keys) if api_keys else [])],
+        keys=keys,
         hosts=allow_host or (),
         origins=cors_origin or (),
         client_timeout=client_timeout,
@@ -91,4 +95,4 @@ def serve(
     )
     if index:
         tell_destinations(index, embedder)
-    uvloop.run(start.serve(settings, lambda url: typer.echo(f"ready: {url}/v1  page {url}/")))
+    uvloop.run(start.serve(settings, lambda url: say(f"ready: {url}/v1  page {url}/")))

@@ -14,6 +14,7 @@ from rich.table import Table
 from flarekit.cli.run import RunProgress, spared
 from flarekit.eval import sweeps
 from flarekit.eval.runs import read_settings
+from flarekit.terminal import console, say
 
 
 def sweep(
@@ -34,21 +35,21 @@ def sweep(
     settings = read_settings(experiment) | {key: value for key, value in given.items() if value is not None}
     configs = sweeps.make_sweep(settings | ({"cache": None} if no_cache else {}))
     plans = sweeps.plan(configs)
-    _print_plan(plans, Console(stderr=not plan_only))
+    _print_plan(plans, console(stderr=not plan_only))
     if plan_only:
         return
     with RunProgress() as progress:
         tally = asyncio.run(sweeps.sweep(configs, progress.started, progress.finished, progress.noted))
     if not no_cache:
-        typer.echo(spared(tally), err=True)
-    typer.echo(f"compare with: flarekit compare {shlex.join(str(config.out) for config in configs)}", err=True)
+        say(spared(tally), stderr=True)
+    say(f"compare with: flarekit compare {shlex.join(str(config.out) for config in configs)}", stderr=True)
 
 
-def _print_plan(plans: list[sweeps.Plan], console: Console) -> None:
+def _print_plan(plans: list[sweeps.Plan], out: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("run", "questions", "arms", "sessions left", "tokens at most", "cache"):
         table.add_column(heading, justify="left" if heading in ("run", "cache") else "right", overflow="fold")
     for one in plans:
         counts = (one.questions, one.policies, one.sessions, one.most_tokens)
         table.add_row(str(one.config.out), *(f"{count:,}" for count in counts), str(one.config.cache or "none"))
-    console.print(table)
+    out.print(table)

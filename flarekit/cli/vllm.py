@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from flarekit.launch import LocalServer, local_server
 from flarekit.models import resolve
+from flarekit.terminal import console, say
 
 
 @contextlib.contextmanager
 def started_server(model: str, port: int = 0, **options: Any) -> Iterator[LocalServer]:
     """`flarekit.launch.local_server`, with its options, showing on stderr what it waits for."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with contextlib.ExitStack() as stack:
         # The display ends before the caller goes on, while the server stays with the caller.
-        with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        with Progress(*columns, console=console(stderr=True), transient=True) as display:
             task = display.add_task(model, total=None)
             resolved = resolve(model, lambda what, done, total: _show(display, task, what, done, total))
             _show(display, task, f"starting vLLM with {model}", 0, None)
@@ -62,9 +62,9 @@ def vllm(
     options |= {"kv_cache_gib": kv_cache_gib, "gpu_memory": gpu_memory, "embed": embed, "log": log, "timeout": timeout}
     try:
         with started_server(model, port, **options) as server:
-            typer.echo(f"ready: {server.url.replace('127.0.0.1', 'localhost')}  model {server.model}")
+            say(f"ready: {server.url.replace('127.0.0.1', 'localhost')}  model {server.model}")
             status = server.wait()
-            typer.echo(f"vLLM ended by itself with status {status}", err=True)
+            say(f"vLLM ended by itself with status {status}", stderr=True)
     except KeyboardInterrupt:
         status = 128 + signal.SIGINT
     raise typer.Exit(status)

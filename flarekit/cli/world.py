@@ -11,6 +11,7 @@ from flarekit.errors import DataError
 from flarekit.eval.dataset import Question
 from flarekit.eval.world import iter_passages, iter_questions
 from flarekit.retrievers.corpus import write_corpus, write_json_lines
+from flarekit.terminal import say
 
 
 def write_world(out: Path, passages: int = 400, questions: int = 100, seed: int = 0) -> None:
@@ -47,4 +48,4 @@ def world(
 ) -> None:
     """Write the built-in world, of any size, to a folder; ask it with --dataset world --data FOLDER."""
     write_world(out, passages, questions, seed)
-    typer.echo(f"{out}: {passages} passages in corpus.jsonl, {questions} questions in questions.jsonl")
+    say(f"{out}: {passages} passages in corpus.jsonl, {questions} questions in questions.jsonl")

@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from flarekit.errors import ConfigError
 from flarekit.files import read_text
+from flarekit.keys import expect_key
 
 Refused = Callable[[int], None]
 """Is told the status of every request that a gate refuses."""
@@ -125,7 +126,7 @@ def with_safe_headers(app: ASGIApp) -> ASGIApp:
 def require_key(app: ASGIApp, keys: Iterable[str], refused: Refused) -> ASGIApp:
     """401 for a request under `/v1/` that has none of `keys` as its bearer token."""
     # Digests are of one length, so that a comparison's time does not even tell how long a key is.
-    digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+    digests = [hashlib.sha256(expect_key(key, "a client's key").encode()).digest() for key in keys]
 
     def known(token: bytes) -> bool:
         offered = hashlib.sha256(token).digest()
@@ -257,11 +258,7 @@ def read_keys(path: Path) -> list[str]:
     for number, line in enumerate(map(str.strip, lines), start=1):
         if not line or line.startswith("#"):
             continue
-        if not re.fullmatch("[!-~]+", line):
-            raise ConfigError(
-                f"{path}:{number}: a key is made of ASCII characters without spaces; write one key a line"
-            )
-        keys.append(line)
+        keys.append(expect_key(line, f"{path}:{number}"))
     if not keys:
         raise ConfigError(f"{path}: no keys; write one key a line")
     return keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import os
 import signal
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
@@ -21,6 +20,7 @@ from starlette.types import ASGIApp
 
 from flarekit.addresses import shown
 from flarekit.errors import ConfigError, EngineUnavailable
+from flarekit.keys import key_of
 from flarekit.retrievers import open_index
 from flarekit.retrievers.shared import Shared
 from flarekit.serve.app import ENDPOINTS, create_app
@@ -177,7 +177,7 @@ async def _engine(
     metrics: Metrics,
     stack: AsyncExitStack,
 ) -> tuple[VLLMEngine, Upstreams]:
-    api_key = os.environ.get(key)
+    api_key = key_of(key)
     if len(urls) > 1:
         await _expect_one_model(urls, model, api_key)
     names: dict[str, str] = {}
