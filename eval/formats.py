@@ -4,6 +4,11 @@ HotpotQA (Yang et al. 2018, arXiv:1809.09600), 2WikiMultihopQA (Ho et al. 2020, 
 et al. 2022, arXiv:2108.00573) give every question its own paragraphs. Pooled over the file, duplicates removed, they
 make the corpus that questions are asked over: harder than a question's own ten or twenty, and closed enough to run
 anywhere. All loaders raise one-line `DataError`s that name the file and the item.
+
+Each reads a JSON list or JSON lines, gzipped or not, of the official fields or of the Hugging Face hub's rows, and
+takes null for a field that may be missing. Wikipedia's titles came into these data escaped for HTML ("Mitchells &amp;
+Butlers" in HotpotQA), so that every text of the three is unescaped, once, where it is read. A world, and every corpus
+that is not one of them (JSON lines, BEIR's and DPR's layouts, texts), is taken as it is: there "&lt;" may be meant.
 """
 
 from __future__ import annotations
@@ -13,13 +18,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.dataset import Dataset, Question
-from flarekit.eval.pool import Paragraph, Record, checked, pooled, take, take_strings
+from flarekit.eval.pool import (
+    Paragraph,
+    Record,
+    checked,
+    optional,
+    optional_strings,
+    pooled,
+    take,
+    take_strings,
+    unescaped,
+)
 from flarekit.eval.world import build_world
-from flarekit.retrievers.corpus import json_type, read_corpus, read_data, read_json_lines
+from flarekit.retrievers.corpus import read_corpus, read_records
 
 Item = Mapping[str, Any]
 _HUB = {
@@ -45,38 +58,32 @@ def load_dataset(name: str, path: str | Path | None = None) -> Dataset:
 
 
 def load_hotpotqa(path: str | Path) -> Dataset:
-    """HotpotQA: a JSON list of `_id, question, answer, type, supporting_facts, context`.
+    """HotpotQA: `_id, question, answer, type, supporting_facts, context`.
 
     Where a needed paragraph is not in the context, as in the fullwiki files, `supporting` is left empty (unknown).
     """
     path = Path(path)
-    return _wiki("hotpotqa", _json_list(path, "hotpotqa"), str(path), {})
+    return _wiki("hotpotqa", _items(path, "hotpotqa"), str(path), {})
 
 
 def load_2wikimultihopqa(path: str | Path) -> Dataset:
-    """2WikiMultihopQA: HotpotQA's layout with `evidences`; scored like HotpotQA, best over the answer's aliases.
+    """2WikiMultihopQA: HotpotQA's layout, with `evidences` or without; scored alike, best over the answer's aliases.
 
     Aliases come from `id_aliases.json` of the official download where it lies next to the file, and from a field
     `answer_aliases` where an item has one; where there is neither, a note of the dataset says so.
     """
     path = Path(path)
-    items = _json_list(path, "2wikimultihopqa")
+    items = _items(path, "2wikimultihopqa")
     return _wiki("2wikimultihopqa", items, str(path), _id_aliases(path.with_name("id_aliases.json")))
 
 
 def load_musique(path: str | Path) -> Dataset:
-    """MuSiQue: JSON lines of `id, question, answer, answer_aliases, paragraphs`; unanswerable questions are left out.
+    """MuSiQue: `id, question, answer, answer_aliases, paragraphs`; unanswerable questions are left out.
 
     The kind is the first part of the id, such as "2hop" or "3hop1".
     """
     path = Path(path)
-    try:
-        lines = [(f"{path}:{number}", item) for number, item in read_json_lines(path)]
-    except DataError as error:
-        raise DataError(f"{error}{_advice(path, 'musique')}") from error
-    for place, item in lines[:1]:
-        _refuse_other("musique", item, place)
-    return _musique(lines, str(path))
+    return _musique(_items(path, "musique"), str(path))
 
 
 def load_world(path: str | Path) -> Dataset:
@@ -84,16 +91,16 @@ def load_world(path: str | Path) -> Dataset:
     folder = Path(path)
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder; a world is a folder with corpus.jsonl and questions.jsonl")
-    corpus = read_corpus(folder / "corpus.jsonl", folder)
+    corpus = read_corpus(_plain_or_zipped(folder / "corpus.jsonl"), folder)
     ids = {passage.id for passage in corpus}
-    file = folder / "questions.jsonl"
+    file = _plain_or_zipped(folder / "questions.jsonl")
     questions: dict[str, Question] = {}
-    for number, item in read_json_lines(file, folder):
-        question = _world_question(item, f"{file}:{number}")
+    for place, item in read_records(file, folder):
+        question = _world_question(item, place)
         if question.id in questions:
-            raise DataError(f"{file}:{number}: the question id {question.id!r} occurs twice; make ids unique")
+            raise DataError(f"{place}: the question id {question.id!r} occurs twice; make ids unique")
         if missing := [id_ for id_ in question.supporting if id_ not in ids]:
-            raise DataError(f"{file}:{number}: the supporting passage {missing[0]!r} is not in {folder}/corpus.jsonl")
+            raise DataError(f"{place}: the supporting passage {missing[0]!r} is not in {folder}/corpus.jsonl")
         questions[question.id] = question
     if not questions:
         raise DataError(f"{file}: no questions; expected one JSON object a line")
@@ -113,21 +120,21 @@ def _wiki(name: str, items: Iterable[tuple[str, Item]], source: str, aliases: Ma
 
 def _wiki_record(item: Item, place: str, aliases: Mapping[str, list[str]]) -> Record:
     answers = [take(item, "answer", str, place), *aliases.get(str(item.get("answer_id")), [])]
-    if "answer_aliases" in item:
-        answers += take_strings(item, "answer_aliases", place)
-    facts = _pairs(item, "supporting_facts", ("title", "sent_id"), place)
+    answers += optional_strings(item, "answer_aliases", place)
+    known = item.get("supporting_facts", ()) is not None
+    facts = _pairs(item, "supporting_facts", ("title", "sent_id"), place) if known else []
     needed = {checked(title, str, f"{place}: the title of a supporting fact") for title, _ in facts}
     paragraphs = [
         _wiki_paragraph(*pair, needed, place) for pair in _pairs(item, "context", ("title", "sentences"), place)
     ]
     return Record(
         # The hub calls "id" what the official files call "_id".
-        id=take(item, "id" if "_id" not in item and "id" in item else "_id", str, place),
+        id=take(item, "id" if item.get("_id") is None and "id" in item else "_id", str, place),
         text=take(item, "question", str, place),
         answers=tuple(dict.fromkeys(answers)),
-        kind=take(item, "type", str, place) if "type" in item else "",
+        kind=optional(item, "type", str, place),
         paragraphs=paragraphs,
-        complete=needed <= {paragraph.title for paragraph in paragraphs},
+        complete=known and needed <= {paragraph.title for paragraph in paragraphs},
     )
 
 
@@ -154,7 +161,7 @@ def _pairs(item: Item, name: str, columns: tuple[str, str], place: str) -> list[
 
 
 def _musique(items: Iterable[tuple[str, Item]], source: str) -> Dataset:
-    answerable = (pair for pair in items if pair[1].get("answerable", True))
+    answerable = (pair for pair in items if pair[1].get("answerable") is not False)
     return pooled("musique", (_musique_record(item, place) for place, item in answerable), "musique", source)
 
 
@@ -166,7 +173,9 @@ def _musique_record(item: Item, place: str) -> Record:
         title, text = take(fields, "title", str, where), take(fields, "paragraph_text", str, where)
         paragraphs.append(Paragraph(title, text, take(fields, "is_supporting", bool, where)))
     id_ = take(item, "id", str, place)
-    answers = [take(item, "answer", str, place), *take_strings(item, "answer_aliases", place)]
+    if "answer_aliases" not in item:
+        raise DataError(f"{place}: no field 'answer_aliases'")
+    answers = [take(item, "answer", str, place), *optional_strings(item, "answer_aliases", place)]
     text = take(item, "question", str, place)
     return Record(id_, text, tuple(dict.fromkeys(answers)), id_.partition("__")[0], paragraphs)
 
@@ -181,61 +190,40 @@ def _world_question(item: Item, place: str) -> Question:
         id=take(item, "id", str, place),
         text=take(item, "text", str, place),
         answers=answers,
-        supporting=tuple(take_strings(item, "supporting", place)),
-        kind=take(item, "kind", str, place),
+        supporting=tuple(optional_strings(item, "supporting", place)),
+        kind=optional(item, "kind", str, place),
         needs_retrieval=None if hops is None else tuple(checked(hop, bool, what) for hop in checked(hops, list, what)),
     )
 
 
-def _json_list(path: Path, name: str) -> Iterator[tuple[str, Item]]:
-    try:
-        items = orjson.loads(read_data(path))
-    except orjson.JSONDecodeError as error:
-        raise DataError(f"{path}: not one JSON list of questions ({error}){_advice(path, name)}") from error
-    if not isinstance(items, list):
-        found = json_type(items)
-        raise DataError(f"{path}: expected a JSON list of questions, found {found}{_advice(path, name)}")
-    for number, item in enumerate(items):
-        place = f"{path}: item {number}"
-        checked(item, dict, place)
+def _items(path: Path, name: str) -> Iterator[tuple[str, Item]]:
+    """The questions of a file, a JSON list or JSON lines, in the official layout or the hub's, unescaped."""
+    for place, item in read_records(path):
         _refuse_other(name, item, place)
-        yield place, item
+        yield place, unescaped(item)
 
 
 def _refuse_other(name: str, item: Item, place: str) -> None:
-    other = _recognised(item)
-    if other is not None and other != name:
+    signs = {"musique": "paragraphs", "world": "needs_retrieval"}
+    if name != "2wikimultihopqa":  # whose rows are HotpotQA's, with or without these
+        signs |= {"2wikimultihopqa": "evidences", "hotpotqa": "level"}
+    other = next((other for other, sign in signs.items() if item.get(sign) is not None), name)
+    if other != name:
         raise DataError(f"{place}: expected a question of {name}, found one of {other}; load it as {other}")
 
 
-def _recognised(item: object) -> str | None:
-    """The dataset that alone has such fields, if there is one."""
-    if not isinstance(item, dict):
-        return None
-    signs = {"musique": "paragraphs", "2wikimultihopqa": "evidences", "hotpotqa": "level", "world": "needs_retrieval"}
-    return next((name for name, sign in signs.items() if sign in item), None)
-
-
-def _advice(path: Path, name: str) -> str:
-    """What to do about a file whose outer form is wrong: the name that would fit, if its first item tells."""
-    for text in (read_data(path), read_data(path).partition(b"\n")[0]):
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            continue
-        fitting = _recognised(value[0] if isinstance(value, list) and value else value)
-        if fitting is not None and fitting != name:
-            return f"; it looks like {fitting}: load it as {fitting}"
-    return f"; give the official file of {name}"
+def _plain_or_zipped(path: Path) -> Path:
+    zipped = path.with_name(f"{path.name}.gz")
+    return zipped if zipped.exists() and not path.exists() else path
 
 
 def _id_aliases(path: Path) -> dict[str, list[str]]:
     if not path.exists():
         return {}
     aliases: dict[str, list[str]] = {}
-    for number, item in read_json_lines(path):
-        place = f"{path}:{number}"
-        names = take_strings(item, "aliases", place) + take_strings(item, "demonyms", place)
+    for place, raw in read_records(path, path.parent):
+        item = unescaped(raw)
+        names = optional_strings(item, "aliases", place) + optional_strings(item, "demonyms", place)
         aliases[take(item, "Q_id", str, place)] = names
     return aliases
 
@@ -252,7 +240,7 @@ def _from_hub(name: str) -> Dataset:
     except Exception as error:  # The hub's client passes on whatever its transport, cache and parsers raise.
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: {repository} cannot be fetched ({reason}); check the network, {advice}") from error
-    items = ((f"{repository}: item {number}", row) for number, row in enumerate(rows))
+    items = ((f"{repository}: item {number}", unescaped(dict(row))) for number, row in enumerate(rows))
     return _musique(items, repository) if name == "musique" else _wiki(name, items, repository, {})
 
 

@@ -16,11 +16,11 @@ from flarekit.escalation.outcomes import WRONG_BELOW, Outcomes, Target, find_arm
 from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.fitted import lessons_of
 from flarekit.eval.metrics import f1
-from flarekit.eval.pool import take, take_strings
+from flarekit.eval.pool import take, take_strings, unescaped
 from flarekit.eval.recorded import RecordedRun, read_run
 from flarekit.judgements import agrees
 from flarekit.prompts import Prompt
-from flarekit.retrievers.corpus import read_json_lines
+from flarekit.retrievers.corpus import read_records
 from flarekit.tokens import Token, text_of
 from flarekit.trace import Probe, Trace
 
@@ -206,8 +206,8 @@ def _add_run(dataset: _Dataset, run: RecordedRun, several: bool, prices: Prices)
 
 
 def _add_file(dataset: _Dataset, path: Path) -> None:
-    for number, record in read_json_lines(path):
-        place = f"{path}:{number}"
+    for place, raw in read_records(path):
+        record = unescaped(raw)
         answers = take_strings(record, "answers", place)
         if not answers:
             raise DataError(f"{place}: the field 'answers' must hold at least one answer")

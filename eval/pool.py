@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -12,6 +14,7 @@ from flarekit.retrieval import Passage
 from flarekit.retrievers.corpus import json_type
 
 T = TypeVar("T")
+_ESCAPE = re.compile(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,31 @@ def take(record: Mapping[str, Any], name: str, kind: type[T], place: str) -> T:
     if name not in record:
         raise DataError(f"{place}: no field {name!r}")
     return checked(record[name], kind, f"{place}: the field {name!r}")
+
+
+def optional(record: Mapping[str, Any], name: str, kind: type[T], place: str) -> T:
+    """The field `name`, checked to be of a JSON type; the type's empty value where it is missing or null."""
+    return kind() if record.get(name) is None else take(record, name, kind, place)
+
+
+def optional_strings(record: Mapping[str, Any], name: str, place: str) -> list[str]:
+    """The field `name`, checked to be a list of strings; none where it is missing or null."""
+    return [] if record.get(name) is None else take_strings(record, name, place)
+
+
+def unescaped(value: Any) -> Any:
+    """A record without HTML's escapes, once, in every text that it holds: "&amp;lt;" becomes "&lt;".
+
+    Only what ends in a semicolon is one: "R&D", "?a=1&copy=2" and names that HTML does not know stay as they are.
+    """
+    match value:
+        case str():
+            return _ESCAPE.sub(lambda found: html.unescape(found[0]), value) if "&" in value else value
+        case list():
+            return [unescaped(item) for item in value]
+        case dict():
+            return {key: unescaped(item) for key, item in value.items()}
+    return value
 
 
 def take_strings(record: Mapping[str, Any], name: str, place: str) -> list[str]:

@@ -28,6 +28,7 @@ from flarekit.eval.formats import load_dataset
 from flarekit.eval.metrics import f1
 from flarekit.eval.rundir import RunDirectory
 from flarekit.eval.source import Source, open_source
+from flarekit.files import name_of
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts import Prompt
 from flarekit.retrievers.index import json_lines
@@ -221,7 +222,7 @@ async def _manifest(
         "dataset": {
             "name": dataset.name,
             "metric": dataset.metric,
-            "path": config.data and config.data.name,
+            "path": config.data and name_of(Path(config.data.name)),
             "questions": len(dataset.questions),
             **({"notes": list(dataset.notes)} if dataset.notes else {}),
             "passages": source.passages,
@@ -233,7 +234,7 @@ async def _manifest(
         "settings": {
             "dataset": dataset.name,
             "questions and passages (sha256)": _digest(dataset.questions, source.known_by),
-            "corpus": config.corpus and config.corpus.name,
+            "corpus": config.corpus and name_of(Path(config.corpus.name)),
             "retriever": source.retriever.name,
             "weak model": weak.model,
             **({"strong model": strong.model} if strong else {}),
@@ -243,7 +244,7 @@ async def _manifest(
         },
         "prompt": Prompt().render("{question}"),
         "concurrency": config.concurrency,
-        "cache": config.cache and config.cache.name,
+        "cache": config.cache and name_of(Path(config.cache.name)),
         "versions": {
             "flarekit": version("flarekit"),
             "vllm": engines["weak"]["vllm"],

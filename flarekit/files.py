@@ -65,6 +65,11 @@ def read_text(path: Path, within: Path | None = None) -> str:
     return read_file(path, within).decode("utf-8-sig")
 
 
+def name_of(path: Path) -> str:
+    r"""A path as text: of a name that is not UTF-8, the bytes that are not are written as `\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 def folder_files(folder: Path, suffixes: Collection[str] = ()) -> Iterator[Path]:
     """What is below `folder` and no folder, of these suffixes (in small letters) or of any; hidden names are left out.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
@@ -20,7 +21,7 @@ from typing import IO, Any, cast
 import orjson
 
 from flarekit.errors import DataError
-from flarekit.files import folder_files, open_file, replacing
+from flarekit.files import folder_files, name_of, open_file, replacing
 from flarekit.retrieval import Passage
 from flarekit.sentences import split_sentences
 from flarekit.words import pieces
@@ -94,6 +95,34 @@ def read_json_lines(path: str | Path, within: Path | None = None) -> Iterator[tu
                 yield number, _object(line, f"{path}:{number}")
 
 
+def read_records(path: Path, within: Path | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield `(place, object)` for all objects of JSON lines, or of one JSON list, whichever the file holds.
+
+    `DataError` names the place at fault; `within` is as in `open_data`.
+    """
+    with open_data(path, within) as file:
+        lines = enumerate(_lines(file, path), start=1)
+        first = next((one for one in lines if one[1].strip()), (1, b""))
+        if first[1].lstrip().startswith(b"["):
+            yield from _items(first[1] + b"".join(line for _, line in lines), path)
+            return
+        for number, line in itertools.chain([first], lines):
+            if line.strip():
+                yield f"{path}:{number}", _object(line, f"{path}:{number}")
+
+
+def _items(text: bytes, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    try:
+        items = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        raise DataError(f"{path}: not one JSON list ({error}), nor one JSON object a line") from error
+    for number, item in enumerate(items):
+        place = f"{path}: item {number}"
+        if not isinstance(item, dict):
+            raise DataError(f"{place} must be an object, found {json_type(item)}")
+        yield place, item
+
+
 def write_json_lines(path: str | Path, records: Iterable[dict[str, Any]]) -> None:
     """Write one JSON object a line through a temporary file, so that a reader never sees half of it.
 
@@ -120,12 +149,6 @@ def open_data(path: Path, within: Path | None = None) -> IO[bytes]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error}); check the path") from error
     return cast(IO[bytes], gzip.open(raw)) if path.suffix == ".gz" else raw
-
-
-def read_data(path: Path) -> bytes:
-    """Everything in a data file, unzipped where its name ends in `.gz`; `DataError` if it cannot be read."""
-    with open_data(path) as file:
-        return b"".join(_lines(file, path))
 
 
 def _numbered(path: Path) -> Iterator[tuple[int, Passage]]:
@@ -181,6 +204,7 @@ def _folder(path: Path) -> Iterator[tuple[int, Passage]]:
 def _text(path: Path, name: str, within: Path | None = None) -> Iterator[tuple[int, Passage]]:
     with open_data(path, within) as file:
         text = "".join(_decoded(file, path))
+    name = name_of(Path(name))
     plain = Path(name.removesuffix(".gz"))
     title = plain.stem
     if plain.suffix.lower() == ".md":
@@ -241,7 +265,7 @@ def _object(line: bytes, place: str) -> dict[str, Any]:
 
 def _passage(record: dict[str, Any], place: str) -> Passage:
     if "_id" in record and "id" not in record:
-        record = {"title": "", **record, "id": record["_id"]}
+        record = {**record, "id": record["_id"], "title": record.get("title") or ""}
     for field in _FIELDS:
         if field not in record:
             raise DataError(f"{place}: no field {field!r}; a passage has id, title and text")

@@ -1,5 +1,6 @@
 """The published formats: what is read from them, and what is said about a file that is another one."""
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.eval.dataset import Dataset
 from flarekit.eval.formats import load_2wikimultihopqa, load_dataset, load_hotpotqa, load_musique, load_world
 from flarekit.eval.pool import Pool
+from flarekit.retrievers import iter_corpus
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -116,12 +118,11 @@ def test_every_passage_has_its_own_id_and_every_copy_the_same(pairs: list[tuple[
 @pytest.mark.parametrize(
     ("items", "lines", "name", "message"),
     [
-        ([MUSIQUE, MUSIQUE], True, "hotpotqa", "not one JSON list .* looks like musique: load it as musique"),
-        ([MUSIQUE], True, "hotpotqa", "expected a JSON list of questions, found an object; it looks like musique"),
-        ([HOTPOT], True, "hotpotqa", "expected a JSON list of questions, found an object; give the official file"),
+        ([MUSIQUE, MUSIQUE], True, "hotpotqa", ":1: expected a question of hotpotqa, found one of musique; load it as"),
+        ([MUSIQUE], False, "hotpotqa", "item 0: expected a question of hotpotqa, found one of musique; load it as"),
         ([MUSIQUE], False, "2wikimultihopqa", "item 0: expected a question of 2wikimultihopqa, found one of musique"),
         ([WIKI], False, "hotpotqa", "found one of 2wikimultihopqa; load it as 2wikimultihopqa"),
-        ([HOTPOT], False, "musique", ":1: expected a JSON object, found a list; it looks like hotpotqa"),
+        ([HOTPOT], False, "musique", "item 0: expected a question of musique, found one of hotpotqa; load it as"),
         ([HOTPOT], True, "musique", ":1: expected a question of musique, found one of hotpotqa"),
         ([HOTPOT, without(HOTPOT, "answer")], False, "hotpotqa", "item 1: no field 'answer'"),
         ([HOTPOT, HOTPOT], False, "hotpotqa", "the question id 'q1' occurs twice"),
@@ -149,7 +150,7 @@ def test_a_missing_file_and_an_unreadable_one_are_named(tmp_path: Path, name: st
     with pytest.raises(DataError, match=r"no such file|not a folder"):
         load_dataset(name, tmp_path / "none")
     (tmp_path / "bad").write_bytes(b"{\xff}")
-    with pytest.raises(DataError, match=r"not UTF-8|not one JSON list|not a folder"):
+    with pytest.raises(DataError, match=r"not UTF-8|not a folder"):
         load_dataset(name, tmp_path / "bad")
 
 
@@ -189,6 +190,100 @@ def test_a_hub_that_cannot_be_reached_is_answered_with_the_way_out(monkeypatch: 
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"pip install 'flarekit\[hub\]'.* or give the official file"):
         load_dataset("2wikimultihopqa")
+
+
+HUB: dict[str, Any] = without(HOTPOT, "_id") | {
+    "id": "q1",
+    "supporting_facts": {"title": ["Riga", "Latvia", "Riga"], "sent_id": [0, 0, 1]},
+    "context": {"title": ["Riga", "Latvia", "Oslo"], "sentences": [c[1] for c in HOTPOT["context"]]},
+}
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "json.gz", "jsonl.gz"])
+@pytest.mark.parametrize(
+    ("name", "item"),
+    [
+        ("hotpotqa", HOTPOT),
+        ("hotpotqa", HUB),
+        ("2wikimultihopqa", WIKI),
+        ("2wikimultihopqa", without(WIKI, "evidences")),
+        ("2wikimultihopqa", HUB),
+        ("musique", MUSIQUE),
+    ],
+)
+def test_each_dataset_is_read_as_a_list_and_as_lines_zipped_or_not(
+    tmp_path: Path, name: str, item: dict[str, Any], ending: str
+) -> None:
+    items = [item, item | {"id" if "id" in item else "_id": "2hop__other"}]
+    text = "\n".join(map(json.dumps, items)) if "l" in ending else json.dumps(items, indent=1)
+    packed = gzip.compress(text.encode()) if ending.endswith("gz") else b"\xef\xbb\xbf\n" + text.encode()
+    (tmp_path / f"dev.{ending}").write_bytes(packed)
+    (tmp_path / "plain").write_text(json.dumps(items))
+    assert load_dataset(name, tmp_path / f"dev.{ending}") == load_dataset(name, tmp_path / "plain")
+
+
+@pytest.mark.parametrize(
+    ("name", "item", "field"),
+    [
+        *(("hotpotqa", HOTPOT, field) for field in ("type", "level", "evidences", "answer_id", "answer_aliases")),
+        *(("2wikimultihopqa", WIKI, field) for field in ("type", "level", "evidences", "answer_id", "answer_aliases")),
+        *(("musique", MUSIQUE, field) for field in ("answer_aliases", "answerable", "question_decomposition")),
+    ],
+)
+def test_a_field_that_may_be_missing_may_be_null(tmp_path: Path, name: str, item: dict[str, Any], field: str) -> None:
+    assert load_dataset(name, write(tmp_path, item | {field: None})).questions[0].answers[0] == "Daugava"
+
+
+def test_unknown_supporting_facts_may_be_null(tmp_path: Path) -> None:
+    assert load_hotpotqa(write(tmp_path, HOTPOT | {"supporting_facts": None})).questions[0].supporting == ()
+
+
+# --- HTML's escapes -------------------------------------------------------------------------------------------------
+
+ESCAPED = {
+    "Mitchells &amp; Butlers": "Mitchells & Butlers",
+    "The &quot;Human&quot; Factor": 'The "Human" Factor',
+    "Ocean&#039;s &lt;Eleven&gt;": "Ocean's <Eleven>",
+    "Caf&eacute; &#x2013; bar": "Café – bar",
+    "R&B, AT&T; ?a=1&copy=2&lt": "R&B, AT&T; ?a=1&copy=2&lt",
+    "written &amp;lt; in HTML": "written &lt; in HTML",
+    "&amp;amp;amp;": "&amp;amp;",
+    "&nosuchname; &;": "&nosuchname; &;",
+}
+
+
+@pytest.mark.parametrize(("escaped", "plain"), ESCAPED.items())
+@pytest.mark.parametrize("name", ["hotpotqa", "2wikimultihopqa", "musique"])
+def test_what_is_escaped_for_html_is_unescaped_once_and_matches_its_supporting_fact(
+    tmp_path: Path, name: str, escaped: str, plain: str
+) -> None:
+    asked = {"question": f"What is {escaped}?", "answer": escaped}
+    wiki = HOTPOT | asked | {"supporting_facts": [[escaped, 0]], "context": [[escaped, [f"{escaped} it is."]]]}
+    paragraph = {"title": escaped, "paragraph_text": f"{escaped} it is.", "is_supporting": True}
+    item = MUSIQUE | asked | {"answer_aliases": [], "paragraphs": [paragraph]} if name == "musique" else wiki
+    data = load_dataset(name, write(tmp_path, item))
+    [question], [passage] = data.questions, data.corpus
+    assert (question.text, question.answers, question.supporting) == (f"What is {plain}?", (plain,), (plain,))
+    assert (passage.id, passage.title, passage.text) == (plain, plain, f"{plain} it is.")
+
+
+def test_a_fact_may_be_escaped_where_its_paragraph_is_not(tmp_path: Path) -> None:
+    item = HOTPOT | {"supporting_facts": [["A &amp; B", 0]], "context": [["A & B", ["Both."]]]}
+    assert load_hotpotqa(write(tmp_path, item)).questions[0].supporting == ("A & B",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("c.jsonl", json.dumps({"id": "1", "title": "&amp;", "text": "write &lt; for <"})),
+        ("beir.jsonl", json.dumps({"_id": "1", "title": "&amp;", "text": "write &lt; for <"})),
+        ("dpr.tsv", "1\twrite &lt; for <\t&amp;"),
+    ],
+)
+def test_another_corpus_may_mean_what_html_would_escape(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content + "\n")
+    [passage] = iter_corpus(tmp_path / name)
+    assert (passage.title, passage.text) == ("&amp;", "write &lt; for <")
 
 
 @pytest.mark.parametrize(

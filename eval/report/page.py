@@ -67,12 +67,12 @@ def write_report(
     page = out / "report.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / "table.csv", table_csv(groups, tables, prices).encode())
+        replace_file(out / "table.csv", _encoded(table_csv(groups, tables, prices)))
         for place, section in enumerate(sections, start=1):
             ending = f"-{place}" if place > 1 else ""
             for figure in (section["figure"], *section["parts"]):
                 _write_part(out / f"{figure.key}{ending}", figure, section["heading"])
-        replace_file(page, report_html(groups, sections, command).encode())
+        replace_file(page, _encoded(report_html(groups, sections, command)))
     except OSError as error:
         raise RunError(f"{out}: the report cannot be written ({error.strerror})") from error
     return page
@@ -168,7 +168,12 @@ def _write_part(stem: Path, part: Figure | Table, heading: str) -> None:
         replace_file(stem.with_suffix(".svg"), vl_convert.vegalite_to_svg(paper).encode())
         replace_file(stem.with_suffix(".png"), vl_convert.vegalite_to_png(paper, ppi=200))
     if part.key:
-        replace_file(stem.with_suffix(".csv"), part_csv(part).encode())
+        replace_file(stem.with_suffix(".csv"), _encoded(part_csv(part)))
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; a name that is not, and half a character that a model wrote, are told as they are written in JSON."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _drawn(layer: Mapping[str, Any], figure: Figure) -> bool:
