@@ -198,7 +198,7 @@ def _world_question(item: Item, place: str) -> Question:
 
 def _items(path: Path, name: str) -> Iterator[tuple[str, Item]]:
     """The questions of a file, a JSON list or JSON lines, in the official layout or the hub's, unescaped."""
-    for place, item in read_records(path):
+    for place, item in list(read_records(path)):  # all of it: what is no JSON at all is told first
         _refuse_other(name, item, place)
         yield place, unescaped(item)
 

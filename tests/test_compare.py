@@ -163,8 +163,8 @@ def test_a_torn_last_line_is_ignored_and_a_malformed_earlier_one_is_not(run: Pat
 def test_what_is_no_run_is_told_in_one_line(tmp_path: Path, run: Path) -> None:
     with pytest.raises(DataError, match="not a run directory"):
         load_runs([tmp_path])
-    (run / "manifest.json").write_text('{"format": 3}')
-    with pytest.raises(DataError, match=r"manifest\.json: format: Input should be 1 or 2"):
+    (run / "manifest.json").write_text('{"format": 4}')
+    with pytest.raises(DataError, match=r"manifest\.json: format: Input should be 1, 2 or 3"):
         load_runs([run])
     with pytest.raises(DataError, match="no question is finished"):
         load_runs([write_run(tmp_path / "empty", QUESTIONS, [])])

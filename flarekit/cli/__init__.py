@@ -11,7 +11,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
 import typer
 
@@ -74,7 +74,7 @@ def main() -> None:
     prepare_streams()
     with warnings.catch_warnings():
         warnings.simplefilter("default", RunWarning)
-        warnings.showwarning = _warn  # type: ignore[assignment]  # its last parameter is never given
+        warnings.showwarning = _warn  # type: ignore[assignment]  # it takes the rest as it comes
         try:
             app()
         except FlarekitError as error:
@@ -91,13 +91,7 @@ def _complain(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def _warn(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-) -> None:
+def _warn(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
     about = "" if issubclass(category, RunWarning) else f"{filename}: "
     say(f"warning: {about}{line(str(message))}", stderr=True)
 

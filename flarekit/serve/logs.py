@@ -16,6 +16,7 @@ import orjson
 import structlog
 
 from flarekit.serve.exchange import Exchange, reason
+from flarekit.terminal import shown
 from flarekit.trace import Committed, Event, Failed, Retrieved
 
 _SHARED: list[structlog.typing.Processor] = [
@@ -114,8 +115,16 @@ def _texts(exchange: Exchange) -> dict[str, Any]:
 def _renderers(terminal: bool) -> list[structlog.typing.Processor]:
     # Tracebacks are plain: richer ones show the values of variables, prompts among them.
     if terminal:
-        return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        return [_shown, structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
+
+
+def _shown(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Every text as no terminal obeys it, lists of texts too."""
+    return {
+        key: shown(value) if isinstance(value, str) else shown(str(value)) if isinstance(value, list) else value
+        for key, value in fields.items()
+    }
 
 
 def _json(line: Any, **_: Any) -> str:
