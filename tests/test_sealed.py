@@ -121,7 +121,7 @@ def test_an_answer_lost_from_a_run_that_was_killed_is_noticed_by_its_number(whol
     assert len(read_run(run).answered) == 8
     lines = (run / "traces/closed-book.jsonl").read_bytes().splitlines(keepends=True)
     (run / "traces/closed-book.jsonl").write_bytes(b"".join(lines[:-2]))
-    with pytest.raises(DataError, match=r"traces: answer \d of 8 is lost from the end of its file"):
+    with pytest.raises(DataError, match=r"traces: answer \d of [78] is lost from the end of its file"):
         read_run(run)
 
 

@@ -10,7 +10,8 @@ import functools
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import typer
@@ -72,11 +73,14 @@ _NO_CHARACTER = re.compile("[\ud800-\udfff]")
 def main() -> None:
     """The entry point."""
     prepare_streams()
-    with warnings.catch_warnings():
-        warnings.simplefilter("default", RunWarning)
-        warnings.showwarning = _warn  # type: ignore[assignment]  # it takes the rest as it comes
+    with _warnings() as warned:
         try:
             app()
+        except SystemExit as end:
+            if not end.code:  # an error is one line
+                for message in dict.fromkeys(warned):
+                    say(f"warning: {message}", stderr=True)
+            raise
         except FlarekitError as error:
             _complain(str(error))
         except UnicodeEncodeError as error:
@@ -85,15 +89,28 @@ def main() -> None:
             sys.exit(130)
 
 
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What is warned of that a person is to know; other warnings go where they would have gone."""
+    told: list[str] = []
+    with warnings.catch_warnings():
+        other = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+            if issubclass(category, RunWarning):
+                told.append(line(str(message)))
+            else:
+                other(message, category, *rest)
+
+        warnings.simplefilter("always", RunWarning)
+        warnings.showwarning = show  # type: ignore[assignment]  # it passes the rest on as it comes
+        yield told
+
+
 def _complain(message: str) -> NoReturn:
     notes = console(stderr=True, soft_wrap=True)
     notes.print(styled(("flarekit:", "bold red"), f" {line(message)}"))
     sys.exit(2)
-
-
-def _warn(message: Warning | str, category: type[Warning], filename: str, *_: Any) -> None:
-    about = "" if issubclass(category, RunWarning) else f"{filename}: "
-    say(f"warning: {about}{line(str(message))}", stderr=True)
 
 
 def _text_only(command: Callable[..., Any]) -> Callable[..., Any]:
