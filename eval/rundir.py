@@ -175,7 +175,7 @@ class RunDirectory:
 
 def recorded_answers(path: Path) -> set[tuple[str, str]]:
     """What `RecordedRun.answered` is of the run in `path`; nothing where there is none."""
-    return read_run(path).answered if (path / MANIFEST).exists() else set()
+    return read_run(path, resumed=True).answered if (path / MANIFEST).exists() else set()
 
 
 def slug(spec: str) -> str:

@@ -34,7 +34,10 @@ _HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*\r?$", re.MULTILINE)
 _WORDS = 100
 """Of a passage that is cut out of a longer text, about: DPR's and BEIR's passages of Wikipedia have as many."""
 _LONGEST = 1 << 26
-"""Characters in a field of a TSV file: a quotation mark that nothing closes would otherwise take in the whole rest."""
+"""Bytes of a line, and characters of a field of a TSV file, where a quotation mark that nothing closes would otherwise
+take in the whole rest."""
+_LONGEST_LIST = 1 << 31
+"""Bytes of a line that may hold a whole JSON list of questions; HotpotQA's training questions are 540 MB."""
 
 
 def iter_corpus(path: str | Path) -> Iterator[Passage]:
@@ -101,7 +104,7 @@ def read_records(path: Path, within: Path | None = None) -> Iterator[tuple[str, 
     `DataError` names the place at fault; `within` is as in `open_data`.
     """
     with open_data(path, within) as file:
-        lines = enumerate(_lines(file, path), start=1)
+        lines = enumerate(_lines(file, path, _LONGEST_LIST), start=1)  # a list may be one line
         first = next((one for one in lines if one[1].strip()), (1, b""))
         if first[1].lstrip().startswith(b"["):
             yield from _items(first[1] + b"".join(line for _, line in lines), path)
@@ -240,10 +243,15 @@ def _utf8(line: bytes, place: str) -> str:
         raise DataError(f"{place}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8") from error
 
 
-def _lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+def _lines(file: IO[bytes], path: Path, longest: int = _LONGEST) -> Iterator[bytes]:
+    """The lines, without a byte order mark; `DataError` for one of more than `longest` bytes, such as endless zeros."""
     try:
-        yield next(file, b"").removeprefix(codecs.BOM_UTF8)
-        yield from file
+        start = codecs.BOM_UTF8
+        while line := file.readline(longest + 1):
+            if len(line) > longest:
+                raise DataError(f"{path}: a line of more than {longest:,} bytes; break it, or give another file")
+            yield line.removeprefix(start)
+            start = b""
     except (EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: broken off or not gzip ({error}); fetch or write the file again") from error
 

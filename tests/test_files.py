@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import shutil
@@ -346,3 +347,17 @@ def test_a_question_file_that_is_named_may_be_a_link(tmp_path: Path, given: Path
     (given / "prices.yaml").write_text(yaml.safe_dump({"retrieval": 2}))
     (tmp_path / "prices.yaml").symlink_to(given / "prices.yaml")
     assert load_prices(tmp_path / "prices.yaml").retrieval == 2
+
+
+@pytest.mark.parametrize("name", ["c.jsonl", "c.jsonl.gz", "c.txt", "c.tsv"])
+def test_a_line_without_end_is_refused_before_it_is_read_whole(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / name).open("wb") as file:
+        if name.endswith("gz"):
+            with gzip.GzipFile(fileobj=file, mode="wb") as packed:
+                packed.write(bytes(100 << 20))
+        else:
+            file.truncate(1 << 40)  # a terabyte that takes no room
+    with pytest.raises(DataError, match=r"a line of more than 67,108,864 bytes"):
+        list(iter_corpus(tmp_path / name))

@@ -68,7 +68,7 @@ def serve(
 
     own = key_of("FLAREKIT_API_KEY")
     keys = [*([own] if own else []), *(read_keys(api_keys) if api_keys else [])]
-    asked = f"clients need one of {len(keys)} keys" if keys else "none is asked of clients (--api-keys asks for one)"
+    asked = f"clients need one of {len(keys)}" if keys else "none is asked of clients (--api-keys asks for one)"
     say(f"keys: {asked}", stderr=True)
     settings = start.Settings(
         engine,
