@@ -143,23 +143,24 @@ def read_run(path: Path, *, resumed: bool = False) -> RecordedRun:
                 raise DataError(f"{file}:{number}: {trace.policy} has answered question {trace.id!r} before")
             arm[trace.id] = trace
     if manifest.sealed and not resumed:
-        _expect_all(path / TRACES, numbers)
+        _expect_all(path, numbers)
     order = sorted(traces, key=lambda policy: _place(policy, manifest.policies))
     for one in left_out:
         _LOG.warning("an answer is left out: %s", one)
     return RecordedRun(path, manifest, questions, {policy: traces[policy] for policy in order}, left_out, numbers)
 
 
-def _expect_all(folder: Path, numbers: set[int]) -> None:
+def _expect_all(run: Path, numbers: set[int]) -> None:
     """`DataError` where a trace with a lower number than another is in no file."""
     lost = set(range(1, max(numbers, default=0) + 1)) - numbers
     if lost:  # or written by a run that goes on, to a file that had been read before the others: look again
-        lines = (line for file in folder.glob("*.jsonl") for _, line in read_lines(file, sealed=False))
+        names = [f"{TRACES}/{file.name}" for file in (run / TRACES).glob("*.jsonl")]
+        lines = (line for name in names for _, line in read_lines(run, name, sealed=False))
         lost -= {int(found[1]) for found in map(_NUMBER.search, lines) if found}
     if lost:
         which = f"answer {min(lost)} of {max(numbers)}"
         raise DataError(
-            f"{folder}: {which} is lost from the end of its file; finish the run by `flarekit run`, or {ADVICE}"
+            f"{run / TRACES}: {which} is lost from the end of its file; finish the run by `flarekit run`, or {ADVICE}"
         )
 
 
@@ -205,7 +206,7 @@ def _records(
     """Every finished line of a file, parsed, with its number, from 1."""
     path = folder / name
     least = manifest.records.get(name, 0)
-    for number, line in read_lines(path, sealed=manifest.sealed, least=least, resumed=resumed):
+    for number, line in read_lines(folder, name, sealed=manifest.sealed, least=least, resumed=resumed):
         try:
             yield number, parse(line)
         except ValueError as error:

@@ -48,14 +48,17 @@ def unseal_line(line: bytes, number: int) -> bytes:
     raise ValueError("it is not what was written")
 
 
-def read_lines(path: Path, *, sealed: bool, least: int = 0, resumed: bool = False) -> Iterator[tuple[int, bytes]]:
-    """Every finished line of a file in a run directory, without its end and its checksum, with its number from 1.
+def read_lines(
+    run: Path, name: str, *, sealed: bool, least: int = 0, resumed: bool = False
+) -> Iterator[tuple[int, bytes]]:
+    """Every finished line of a file of a run, by the file's `name`, with its number from 1, without its end and checksum.
 
     `sealed` lines are checked, and there must be `least` of them; where a run is `resumed` fewer are worth a warning.
     `DataError` names the file and the line at fault.
     """
+    path = run / name
     try:
-        lines = read_file(path, path.parent).split(b"\n")[:-1]  # what follows the last line end is unfinished
+        lines = read_file(path, run).split(b"\n")[:-1]  # what follows the last line end is unfinished
     except FileNotFoundError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
     except OSError as error:

@@ -74,7 +74,7 @@ def read_tokens(folder: Path, *, sealed: bool = False, least: int = 0) -> list[T
     if not (path.exists() or path.is_symlink() or least):
         return []
     tokens = []
-    for number, line in read_lines(path, sealed=sealed, least=least):
+    for number, line in read_lines(folder, NAME, sealed=sealed, least=least):
         try:
             text, id_, logprob, top = orjson.loads(line)
         except ValueError as error:

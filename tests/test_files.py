@@ -325,15 +325,20 @@ def ran(folder: Path) -> tuple[Path, Callable[[Path], object]]:
         (ran, "questions.jsonl"),
         (ran, "tokens.jsonl"),
         (ran, "traces/closed-book.jsonl"),
+        (ran, "traces"),
     ],
 )
 def test_a_folder_of_ours_is_not_read_through_a_link_out_of_it(
     given: Path, victim: Path, make: Callable[[Path], tuple[Path, Callable[[Path], object]]], name: str
 ) -> None:
     folder, read = make(given)
-    if (folder / name).exists():
+    if name == "traces":
+        victim.unlink()
+        shutil.copytree(folder, victim)
+        shutil.rmtree(folder / name)
+    elif (folder / name).exists():
         shutil.move(folder / name, victim)  # so that only the link is wrong
-    (folder / name).symlink_to(victim)
+    (folder / name).symlink_to(victim / "traces" if name == "traces" else victim)
     with pytest.raises(DataError) as error:
         read(folder)
     assert str(folder / name) in str(error.value)
