@@ -51,7 +51,7 @@ def unseal_line(line: bytes, number: int) -> bytes:
 def read_lines(
     run: Path, name: str, *, sealed: bool, least: int = 0, resumed: bool = False
 ) -> Iterator[tuple[int, bytes]]:
-    """Every finished line of a file of a run, by the file's `name`, with its number from 1, without its end and checksum.
+    """Every finished line of the file `name` of a run, with its number from 1, without its end and its checksum.
 
     `sealed` lines are checked, and there must be `least` of them; where a run is `resumed` fewer are worth a warning.
     `DataError` names the file and the line at fault.
