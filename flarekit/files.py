@@ -194,6 +194,8 @@ def replace_folder(fresh: Path, place: Path) -> None:
     Where the system can exchange two folders, one of them is at `place` at any moment. Elsewhere the old one is moved
     aside first, where `standing` finds it until the new one has its place.
     """
+    if place.exists() and not place.is_dir():  # an exchange would not mind
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
     sync_folder(fresh)
     put_back(place)
     if not place.exists():
