@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ ERROR_BYTES = 1 << 16
 """How much of an answer that is a refusal is read."""
 EVENT_BYTES = 4 << 20
 """The most of a stream that comes without an end of an event: one that packs many tokens has some 100 KiB."""
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z ,']*")
+"""What a client library says of a connection, where it names no address."""
 _ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 ANSWER_BYTES = 256 << 20
 """The most of an answer that is read whole: one with the log-probabilities of a long prompt has some 10 MiB."""
@@ -52,8 +55,10 @@ def unreachable(error: httpx.HTTPError, where: str) -> EngineUnavailable:
     """The error for a request that got no answer."""
     if isinstance(error, httpx.TimeoutException):
         return EngineUnavailable(f"no answer within the time-out ({type(error).__name__})", where=where)
-    kind = type(error).__name__
-    return EngineUnavailable(f"{kind}; is a server running there?", where=where, quote=str(error))
+    said, hint = str(error), "; is a server running there?"
+    if _PLAIN.fullmatch(said):
+        return EngineUnavailable(said + hint, where=where)
+    return EngineUnavailable(type(error).__name__ + hint, where=where, quote=said)
 
 
 def read_bytes(response: httpx.Response, most: int = ANSWER_BYTES) -> bytes:

@@ -99,19 +99,24 @@ class VLLMStream:
                 if reason is not None:
                     self._end(choice, reason)
                     if self._ended is None:
-                        raise StreamBroken(f"{self._where}: the server cut a stream (finish reason {reason!r})")
+                        raise StreamBroken(f"the server cut a stream (finish reason {reason!r})", where=self._where)
         except NotLogprobs as error:
-            raise BadLogprobs(f"{self._where}: {error}; `flarekit doctor` tells its --logprobs-mode") from error
+            raise BadLogprobs(
+                "a number is no log-probability; `flarekit doctor` tells its --logprobs-mode",
+                where=self._where,
+                quote=str(error),
+            ) from error
         except json.JSONDecodeError as error:
-            raise StreamBroken(f"{self._where}: a stream sent malformed JSON") from error
+            raise StreamBroken("a stream sent malformed JSON", where=self._where) from error
         except (LookupError, ValueError, TypeError, AttributeError) as error:
-            raise StreamBroken(f"{self._where}: a stream sent an unexpected chunk ({error!r})") from error
+            raise StreamBroken("a stream sent an unexpected chunk", where=self._where, quote=repr(error)) from error
         except httpx.TimeoutException as error:
-            raise StreamBroken(f"{self._where}: a stream fell silent ({type(error).__name__})") from error
+            raise StreamBroken(f"a stream fell silent ({type(error).__name__})", where=self._where) from error
         except (httpx.HTTPError, SSEError) as error:
-            raise StreamBroken(f"{self._where}: a stream broke ({error or type(error).__name__})") from error
+            broke = f"a stream broke ({type(error).__name__})"
+            raise StreamBroken(broke, where=self._where, quote=str(error)) from error
         if self._ended is None:
-            raise StreamBroken(f"{self._where}: a stream ended before its last token")
+            raise StreamBroken("a stream ended before its last token", where=self._where)
 
     def _end(self, choice: Mapping[str, Any], reason: str) -> None:
         self._ended, self._stop_reason = _ENDS.get(reason), choice.get("stop_reason")
@@ -120,7 +125,7 @@ class VLLMStream:
         """What a chunk says of the text; None where it only counts."""
         if error := chunk.get("error"):
             message = str(error.get("message", "an error without a message"))
-            raise StreamBroken(f"{self._where}: {' '.join(message.split())}")
+            raise StreamBroken("a stream ended in an error", where=self._where, quote=message)
         if usage := chunk.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             reckoned = cached is None and self._cached is not None

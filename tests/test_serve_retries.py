@@ -148,11 +148,14 @@ def test_the_engines_hint_is_waited_for(server: Callable[..., Any], model: str) 
     assert calls[1] - calls[0] >= 1
 
 
-def test_a_search_engine_is_asked_as_often_and_by_the_same_hint(tmp_path: Path) -> None:
+def test_a_search_engine_is_asked_as_often_and_by_the_same_hint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     corpus = tmp_path / "corpus.yaml"
     named = {"policies": {"kept": {"policy": "rag", "strict": True}}}
     (tmp_path / "policies.yaml").write_text(json.dumps(named))
     with ScriptedVLLM(saying(ANSWER)) as engine, OpenSearch() as search:
+        monkeypatch.setenv("FLAREKIT_ALLOWED_HOSTS", search.url.removeprefix("http://"))
         elastic.load(search.url, "passages", CORPUS)
         corpus.write_text(f"kind: opensearch\nurl: {search.url}\nindex: passages\n")
         policy = str(tmp_path / "policies.yaml")

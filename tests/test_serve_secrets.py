@@ -114,7 +114,7 @@ def test_a_retrievers_failure_is_told_by_status_and_kept_from_the_log(
 ) -> None:
     log = io.StringIO()
     monkeypatch.setattr(Failing, "kind", staticmethod(kind))
-    monkeypatch.setattr(start, "open_index", lambda path: Failing())
+    monkeypatch.setattr(start, "open_index", lambda path, **_: Failing())
     (tmp_path / "policies.yaml").write_text("policies: {kept: {policy: flare, strict: true}}")
     handlers = logging.getLogger().handlers[:]
     logs.configure(log)
