@@ -213,7 +213,7 @@ def watched(attack: Callable[[Address], Told], address: Address, process: psutil
 
     def ask() -> None:
         with httpx.Client(base_url=f"http://{address[0]}:{address[1]}", timeout=60) as client:
-            while not over.is_set():
+            while not (waits and over.is_set()):
                 for path, body in (("/health", None), ("/v1/chat/completions", ASKED)):
                     began = time.monotonic()
                     try:
