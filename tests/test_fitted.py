@@ -58,8 +58,10 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Path:
         id_: tokens("It was Ann. So the answer is Ann.", 0.9 if TOY.scores[row, 0] >= 0.5 else 0.4)
         for row, id_ in enumerate(TOY.ids)
     }
+    judged = {id_: [row % 2 == 0] * 3 + [row % 3 == 0] * 2 for row, id_ in enumerate(TOY.ids)}
     for kind in LIGHT:
-        save_router(train_router(kind, TOY, answers=said), made / kind)
+        answers = judged if KINDS[kind].shape == "answer" else said
+        save_router(train_router(kind, TOY, answers=answers, strong="rag"), made / kind)
     return made
 
 
@@ -69,6 +71,8 @@ def spec_of(kind: str, folder: Path) -> str:
             return f"{kind}:router={folder}"
         case "stream":
             return f"mid-retrieve:threshold=0.5,router={folder}"
+        case "answer":
+            return f"{kind}:router={folder}"
         case _:
             return f"pre-retrieve:threshold=0.5,router={folder}"
 
@@ -97,8 +101,9 @@ def run_of(path: Path, policy: str, kind: str) -> Path:
             before = [Probe(kind, row / 100, "weak")]
         elif KINDS[kind].shape == "chooser":
             before = [Chosen(kind, "closed-book", 0.0)]
+        after = [Probe(kind, row / 100, "weak")] if KINDS[kind].shape == "answer" else []
         found = retrieved("?", "p0")
-        for spec, events in (("closed-book", [plain]), ("rag", [found, helped]), (policy, [*before, plain])):
+        for spec, events in (("closed-book", [plain]), ("rag", [found, helped]), (policy, [*before, plain, *after])):
             made = answered(question.id, spec, "Ann" if row % 3 else "Bob", *events)
             made.question = question.text
             traces.append(made)
