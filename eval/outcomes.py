@@ -16,7 +16,7 @@ from flarekit.escalation.outcomes import WRONG_BELOW, Outcomes, Target, find_arm
 from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.fitted import lessons_of
 from flarekit.eval.metrics import f1
-from flarekit.eval.pool import take, take_strings, unescaped
+from flarekit.eval.pool import optional, take, take_strings, unescaped
 from flarekit.eval.recorded import RecordedRun, read_run
 from flarekit.judgements import agrees
 from flarekit.prompts import Prompt
@@ -216,7 +216,7 @@ def _add_file(dataset: _Dataset, path: Path) -> None:
         if id_ in dataset.questions:
             raise DataError(f"{place}: the question {id_!r} occurs twice, and could be fitted and judged on")
         dataset.questions[id_] = question
-        dataset.kinds[id_] = take(record, "type", str, place) if "type" in record else ""
+        dataset.kinds[id_] = optional(record, "type", str, place)
         for arm, score, cost in zip(_FILE_ARMS.values(), scores, _FILE_COSTS, strict=True):
             dataset.answered.setdefault(arm, {})[id_] = _Answered(score, cost, (score,))
 

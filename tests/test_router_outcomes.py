@@ -107,6 +107,13 @@ def test_a_file_has_two_arms_and_costs_of_one_and_two(tmp_path: Path) -> None:
     assert found.labels(0, 1, "helps").tolist() == [True, False]
 
 
+def test_the_type_of_a_question_may_be_there_or_missing_or_null(tmp_path: Path) -> None:
+    null = outcome(id="q3").replace("{", '{"type": null, ', 1)
+    (tmp_path / "some.jsonl").write_text(outcome(type="bridge") + outcome(id="q2") + null)
+    found = read_outcomes([tmp_path / "some.jsonl"])
+    assert list(found.kinds) == ["bridge", "", ""]
+
+
 def test_a_line_separator_within_a_question_is_part_of_it(tmp_path: Path) -> None:
     line = outcome().replace("Who?", "Who\u2028was?")
     (tmp_path / "some.jsonl").write_text(line, encoding="utf-8")
