@@ -61,8 +61,11 @@ Flarekit = Callable[..., Ended]
 
 
 @pytest.fixture
-def flarekit(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Flarekit]:
-    """The program, run in this process without the waits between its retries."""
+def flarekit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Flarekit]:
+    """The program, run in this process and an empty folder, without the waits between its retries."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("here"))
 
     def run(*arguments: object) -> Ended:
         monkeypatch.setattr(sys, "argv", ["flarekit", *map(str, arguments)])

@@ -292,14 +292,19 @@ def test_shares_and_counts_are_written_to_be_read() -> None:
     ]
 
 
-def test_the_command_prints_a_table_and_writes_the_report(run: Path) -> None:
+def test_the_command_prints_a_table_and_writes_the_report_beside_nothing_that_it_read(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     app = typer.Typer()
     app.command()(compare)
     shown = CliRunner().invoke(app, [str(run)], env={"COLUMNS": "80"})
     assert shown.exit_code == 0
     assert "flare" in shown.stdout
     assert max(len(line) for line in shown.stdout.splitlines()) <= 80
-    folder = run / "report"
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    folder = tmp_path / f"report-{run.name}"
     written = {file.name for file in folder.iterdir()}
     assert {"accuracy-cost.csv", "accuracy-cost.png", "accuracy-cost.svg", "report.html", "table.csv"} <= written
     lines = list(csv.DictReader((folder / "table.csv").open()))
@@ -354,9 +359,10 @@ def shown(run: Path) -> tuple[str, str]:
     """What a terminal and the report's page say."""
     app = typer.Typer()
     app.command()(compare)
-    ended = CliRunner().invoke(app, [str(run)], env={"COLUMNS": "200"})
+    report = run.with_name(f"report-{run.name}")
+    ended = CliRunner().invoke(app, [str(run), "--out", str(report)], env={"COLUMNS": "200"})
     assert ended.exit_code == 0, ended.output
-    return ended.output, (run / "report" / "report.html").read_text()
+    return ended.output, (report / "report.html").read_text()
 
 
 def test_reckoned_cached_tokens_are_told_apart_wherever_costs_are_shown(tmp_path: Path) -> None:
@@ -367,7 +373,7 @@ def test_reckoned_cached_tokens_are_told_apart_wherever_costs_are_shown(tmp_path
         assert "are reckoned and not counted by a server" not in page
     [row] = table(load_runs([tmp_path / "sweep"])[0])
     assert (row.means["cached"], row.means["reckoned"]) == (80, 80)
-    lines = list(csv.DictReader((tmp_path / "sweep" / "report" / "table.csv").read_text().splitlines()))
+    lines = list(csv.DictReader((tmp_path / "report-sweep" / "table.csv").read_text().splitlines()))
     assert [float(line["reckoned"]) for line in lines] == [80]
 
 

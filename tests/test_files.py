@@ -72,12 +72,16 @@ def recorded(path: Path) -> Path:
 REPORT = ["table.csv", "report.html", "accuracy-cost.svg", "table.csv.partial", "report.html.partial"]
 
 
-def test_a_report_is_written_through_no_link(flarekit: Flarekit, given: Path, victim: Path) -> None:
-    (recorded(given / "run") / "report").mkdir()
-    for place, name in enumerate(REPORT):
-        path = given / "run" / "report" / name
-        path.hardlink_to(victim) if place % 2 else path.symlink_to(victim)
-    assert flarekit("compare", given / "run").status == 0
+@pytest.mark.parametrize("out", [(), ("--out", "GIVEN")], ids=["here", "beside the run"])
+def test_a_report_is_written_through_no_link(
+    flarekit: Flarekit, given: Path, victim: Path, out: tuple[str, ...]
+) -> None:
+    run = recorded(given / "run")
+    place = run / "report" if out else Path("report-run").absolute()
+    place.mkdir()
+    for number, name in enumerate(REPORT):
+        (place / name).hardlink_to(victim) if number % 2 else (place / name).symlink_to(victim)
+    assert flarekit("compare", run, *(str(place) if one == "GIVEN" else one for one in out)).status == 0
     assert victim.read_text() == "precious secret"
     assert list(victim.parent.iterdir()) == [victim]
 
@@ -85,20 +89,28 @@ def test_a_report_is_written_through_no_link(flarekit: Flarekit, given: Path, vi
 def test_a_report_goes_into_no_linked_folder_and_the_table_is_still_printed(
     flarekit: Flarekit, given: Path, victim: Path
 ) -> None:
-    (recorded(given / "run") / "report").symlink_to(victim.parent)
-    ended = flarekit("compare", given / "run")
+    Path("report-run").symlink_to(victim.parent)
+    ended = flarekit("compare", recorded(given / "run"))
     assert (ended.status, "closed-book" in ended.out) == (2, True)
-    assert "a link, and not written through); choose a folder with --out" in ended.complaint
+    assert "choose a folder with --out" in ended.complaint
     assert list(victim.parent.iterdir()) == [victim]
     assert flarekit("compare", given / "run", "--out", given / "mine").status == 0
+
+
+def test_a_report_takes_no_place_of_something_else(flarekit: Flarekit, given: Path) -> None:
+    Path("report-run").mkdir()
+    Path("report-run", "thesis.tex").write_text("precious")
+    ended = flarekit("compare", recorded(given / "run"))
+    assert (ended.status, "there is such a folder, with no report in it" in ended.complaint) == (2, True)
+    assert [path.name for path in Path("report-run").iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 def test_a_run_of_another_owner_is_read_and_not_written_to(flarekit: Flarekit, given: Path) -> None:
     os.chown(recorded(given / "run"), 65534, 65534)
-    ended = flarekit("compare", given / "run")
-    assert (ended.status, "choose a folder with --out" in ended.complaint) == (2, True)
-    assert not (given / "run" / "report").exists()
+    before = sorted((given / "run").rglob("*"))
+    assert flarekit("compare", given / "run").status == 0
+    assert sorted((given / "run").rglob("*")) == before
 
 
 async def ask(server: ScriptedVLLM, out: Path, limit: int = 2) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -29,14 +28,14 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the report goes; report/ in the first run, if it is your own.")
+        Path | None, typer.Option(help="Where the report goes; report-NAME here, after the first run, unless given.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
 ) -> None:
     """Compare policies on the questions that they answered, and write the report.
 
-    Without --out it goes into the first run's folder, but only if that is the user's own and report/ is no link: what
-    somebody else made is not written to unless its user says so.
+    Without --out it goes into a folder of the working directory, report-NAME for a first run called NAME: nothing is
+    written beside what is read unless that is asked for.
     """
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.escalation.costs import Prices, load_prices
@@ -57,20 +56,18 @@ def compare(
         print_tables(groups, tables, baseline, price_list, console(), budgets)
     for reason in (reason for group in groups for reason in unlike(group)):
         say(f"Warning: {reason}", stderr=True)
-    place = out or _beside(runs[0])
+    place = out or _here(runs[0])
     page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
     say(f"Report: {page}", stderr=True)
 
 
-def _beside(run: Path) -> Path:
-    """The folder for the report in a run's own."""
-    report = run / "report"
+def _here(run: Path) -> Path:
+    """The folder for the report in the working directory; `RunError` where something else has its name."""
+    place = Path(f"report-{run.resolve().name}")
     try:
-        if run.stat().st_uid != os.geteuid():
-            raise PermissionError(errno.EPERM, "the run is another owner's")
-        own_folder(report)
+        if place.is_dir() and any(place.iterdir()) and not (place / "report.html").exists():
+            raise FileExistsError(errno.EEXIST, "there is such a folder, with no report in it")
+        own_folder(place)
     except OSError as error:
-        raise RunError(
-            f"{report}: no report is written there ({error.strerror}); choose a folder with --out"
-        ) from error
-    return report
+        raise RunError(f"{place}: no report is written there ({error.strerror}); choose a folder with --out") from error
+    return place

@@ -31,7 +31,7 @@ def demo(
         notes.print(styled(("2/3", "bold"), asked))
         execute({"policies": list(POLICIES), "engine": server.url, "limit": limit, "concurrency": 12, "out": out})
     notes.print(styled(("3/3", "bold"), " comparing"))
-    compare([out])
+    compare([out], out=out / "report")
 
 
 def _stop(_signal: int, _frame: FrameType | None) -> None:
