@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,6 +14,14 @@ from flarekit.errors import ConfigError
 from flarekit.escalation.ranking import auroc, auroc_within
 from flarekit.escalation.split import normalize_question
 from flarekit.eval.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, refitted, resamples, scored
+
+
+@pytest.fixture(autouse=True, scope="module")
+def all_groups(few_fits: None) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("flarekit.eval.refits.GROUPS", GROUPS)
+        yield
+
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
