@@ -14,8 +14,9 @@ from itertools import pairwise
 import regex
 import sentencex
 
-# Tibetan's and Thai's marks are not among Unicode's; ";" and ":" end sentences where the script is Greek or Armenian.
-_END = r"[\p{Sentence_Break=STerm}\p{Sentence_Break=ATerm}…།-༒༔๚๛]"
+# Tibetan's and Thai's marks are not among Unicode's, which has Burmese's comma; ";" and ":" end sentences where the
+# script is Greek or Armenian.
+_END = r"[[\p{Sentence_Break=STerm}\p{Sentence_Break=ATerm}…།-༒༔๚๛]--[၊]]"
 _SHUT = r"[\p{Pe}\p{Pf}]"
 _CLOSE = r"[[\p{Sentence_Break=Close}*_]--\p{Ps}]"
 _OPEN = r"[\p{Pi}\"'*_]"
@@ -29,9 +30,33 @@ that is no quotation mark or bracket which opens it."""
 _MARK = regex.compile(rf"(?V1){_END}|[;:\n]")
 _ASCII_MARK = re.compile(r"[.!?;:\n]")
 """The same for ASCII, in a third of the time."""
-_INITIAL = regex.compile(r"\p{Lu}\p{M}*")
+_INITIAL = regex.compile(r"(?V1)\p{Lu}\p{M}*|[\p{Arabic}\p{Hebrew}]\p{M}*|(?:[[\p{Thai}\p{Lao}]&&\p{L}]\.?)+")
+"""A letter that stands for a name or a word, other than ASCII's; Thai and Lao write several in a row."""
+_INSIDE = regex.compile(r"\p{Nd}\.(?=\p{Nd})|(?<!\p{L})\p{L}\.\p{L}\.(?=\p{Lu})")
+"""A full stop inside a number, or inside a name such as "N.W.A"."""
+_TITLES = (
+    "Ms Mme Mlle Msgr Mgr Ste Ft Rte Vol Vols vol vols approx Approx Const amend Sra Srta Dra Dhr Mw Sig sig Dl Dna "
+    "Ing EE Ul ul Np np TP TS ThS PGS GS डॉ डा श्री प्रो पं मो ডঃ ডা ড মো "
+    "ए बी सी डी ई एफ जी एच आई जे के एल एम एन ओ पी क्यू आर एस टी यू वी डब्ल्यू वाई"
+)
+_ABBREVIATIONS = frozenset(_TITLES.split())
+"""Abbreviations and names of letters, hardly ever the last word of a sentence, that sentencex does not know."""
+_FUNCTION_WORDS = {
+    "en": "the is was were are of and in to he she it his her by at with for from that this a an i they so no not",
+    "de": "der das die und ist er sie es ein eine einen wurde den dem des im am mit von auf zu nicht war hat in",
+    "fr": "le la les et est un une des du il elle en dans au aux sont à fut de pour que",
+    "es": "el la los las y es un una del en se por con de que no",
+    "pt": "o a os as e é um uma do da dos em na no de que foi",
+    "it": "il la lo gli e è un una del della di che si per nel",
+    "nl": "de het een en is van hij zij op werd niet was in met",
+    "pl": "w i jest na się z to nie do był",
+}
+_LATIN = {language: frozenset(words.split()) for language, words in _FUNCTION_WORDS.items()}
+"""By which languages with one script are told apart, for the sake of their abbreviations and ordinals."""
 _WORDS_TOO = frozenset({"no", "art", "ill", "me", "may", "miss", "ore", "ok", "bart", "ida", "ken", "penn"})
 """Words that sentencex takes for the abbreviations that they are before a number: "No. 5", but "They did no. It is"."""
+_GOES_ON = regex.compile(r"\.\s+\p{Ll}$|\b(?i:am|im|der|die|das|den|dem|des|vom|zum|bis) \d\d?\.\s+\p{Lu}$")
+"""Behind a full stop that ends no sentence, but in English: a small letter, or what a German ordinal number counts."""
 _OPENING = "([{<«‹“‘„‚\"'*_"
 _ALPHANUMERIC = regex.compile(r"[\p{L}\p{N}]")
 _BLANK = regex.compile(f"{_SPACE}*")
@@ -140,17 +165,40 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
         word = head[head.rfind(" ") + 1 :]
         if found["space"] and word.lower() in _WORDS_TOO and text[-1].isalpha():
             return True
-        if not word.isascii() and _INITIAL.fullmatch(word.lstrip(_OPENING)):
+        bare = word.lstrip(_OPENING)
+        if bare in _ABBREVIATIONS or (not bare.isascii() and _INITIAL.fullmatch(bare)):
+            return False
+        if not found["space"] and _INSIDE.search(text, max(mark - 4, 0), mark + 2):
             return False
         if word[:1] in _OPENING and (text[mark + 1].isspace() or text[mark + 1].isalnum()):
             # It does not know an abbreviation behind what opens it.
-            begin = mark - len(word.lstrip(_OPENING))
+            begin = mark - len(bare)
             if not _splits(head[:begin].rstrip(_OPENING) + " " + head[begin:] + text[mark:], language):
                 return False
     return _splits(head + text[mark:], language)
 
 
 def _splits(text: str, language: str) -> bool:
-    """Whether sentencex sees a sentence begin with the last character, or with marks before it."""
-    *before, last = sentencex.segment(language, text if text.isascii() else text.translate(_AS_KNOWN))
+    """Whether sentencex sees a sentence begin with the last character, or with marks before it.
+
+    It sees one by the rules of English too where the language is only guessed.
+    """
+    known = text if text.isascii() else text.translate(_AS_KNOWN)
+    if not _begins(known, language):
+        return False
+    if language != "en" or not (others := _others(text)):
+        return True
+    return not _GOES_ON.search(text) and any(_begins(known, other) for other in others)
+
+
+def _begins(text: str, language: str) -> bool:
+    *before, last = sentencex.segment(language, text)
     return bool(before) and not _ALPHANUMERIC.search(last, endpos=len(last) - 1)
+
+
+def _others(text: str) -> list[str]:
+    """Languages in Latin letters of which a text has more words than of English, and the most of all."""
+    said = text.lower().split()
+    counts = {language: sum(word in known for word in said) for language, known in _LATIN.items()}
+    most = max(counts.values())
+    return [] if counts["en"] == most else [language for language, count in counts.items() if count == most]
