@@ -18,31 +18,42 @@ from flarekit.sentences import sentence_starts, split_sentences
 from flarekit.words import is_content
 
 _PHRASE = (
-    r"(?:so,? )?the (?:(?:final|correct|right|short|best) )?answer(?: to (?:the|this|your) question)? is"
-    r"(?: (?:simple|clear|simply|therefore|thus|as follows|the following)(?=,? |:))?"
-)
+    r"(?:(?<so>so|therefore|thus|hence),? )?the (?:(?:final|correct|right|short|best) )?answer"
+    r"(?: to (?:the|this|your) question)? is"
+    r"(?: (?:simple|clear|as follows|the following)(?=[,:])|,? (?-i:simply|therefore|thus|then)(?=[,:\s]))?"
+    r"(?:,(?= (?-i:[\p{Lu}\p{N}\"“‘]|yes\b|no\b)))?"
+).replace(" ", r"[\s*_]+")
 _ABOUT = regex.compile(
-    r"\b(?:what|which|whether|if|when|once|until|unless|before|after|how|why|who|where|suppose|assum\w+|unsure|doubt)"
+    r"\b(?:what|which|whether|if|when|once|until|unless|before|after|how|why|who|where|suppose|assum\w+|unsure|doubt|because|since|as|although|while)"
     r"(?: that| exactly| really)?\s*$",
     regex.IGNORECASE,
 )
 """Before the phrase, where it asks for the answer."""
 _OPEN_QUESTION = regex.compile(
-    r"(?:[,;]|[.!?)](?:\s|$)|$)|(?:not|never|un(?:clear|certain|known|stated|specified|available)|missing|given|stated|found|known|"
+    r"(?:[,;]|[.!?)](?:\s|$)|$)|(?:not|never|nowhere|(?:hard|difficult|impossible|easy) to|(?:likely|probably) in|"
+    r"un(?:clear|certain|known|stated|specified|available)|missing|given|stated|found|known|"
     r"mentioned|provided|contained|hidden|determined|based on|to (?:be|find)|going to|still|yet|clear|here|"
+    r"the following(?=\.)|"
     r"(?:with)?in (?:the |one of the |this |these )?(?:(?:first|second|third|last|following|given) )?"
     r"(?:passages?|texts?|context|question|article|paragraphs?))\b"
 )
 """Behind the phrase, in lower case: that there is no answer, or where it is to be looked for."""
+_KIND = regex.compile(
+    r"(?:an?|one of|the (?:names?|title|year|date|number|place|birthplace|person|country|city|first|second|last|one) )"
+    r"[\p{Ll} '-]*\."
+)
+"""Behind the phrase without its "So": what kind of thing the answer is."""
+_OTHER = regex.compile(r"\n|[ \t](?=(?:Question|Passages):)")
+"""Where the line ends, or another question begins."""
 _BACK = regex.compile(
-    r"(?!\W*so\Z)\W*(?:wait|no|not|actually|hmm+|hm|sorry|oops|correction|however|but|although|though|yet|instead|rather|"
+    r"\W*(?:wait|no|not|actually|hmm+|hm|sorry|oops|correction|however|but|although|though|yet|instead|rather|"
     r"or|alternatively|nevertheless|on (?:second|closer|further|reflection)|upon|after (?:re|a )|let me|let us|let's|"
     r"(?:re-?)?(?:check|read|examin|consider|look|think)ing|i (?:made|was|am|must|need|should|have to|apologi[sz]e|"
     r"mis\w+|take)|my (?:mistake|bad|apologies)|scratch that|(?:that|this|it)(?: i|')?s (?:wrong|incorrect|not)|"
     r"that was|in fact|to correct|corrected)(?=\W)",
     regex.IGNORECASE,
 )
-"""How a sentence begins that goes back on the answer before it; "So" alone is not yet a "Sorry"."""
+"""How a sentence begins that goes back on the answer before it."""
 _SENTENCE = regex.compile(
     r"(?<=\.\.)(?<!\.\.\.)\s+|(?<=\.[\"”’'*)]*)\s+(?=(?:So|The|It|He|She|They|This|That|These|Those|There|We|I|His|Her|"
     r"Its|Their|Both|However|Therefore|Thus|Also|Wait|But|Then),?\s+\p{Ll})"
@@ -57,21 +68,22 @@ _SMALL = frozenset(_SMALL_WORDS.split())
 """Words that titles write in lower case."""
 _SOFT = regex.compile(r"(?:[!?‽！？…]|\.\.\.)[\p{Pe}\p{Pf}\"'*_]*$")
 """Marks that stand within names too."""
-_QUOTES = {
-    '"': '"',
-    "'": "'",
-    "“": "”",
-    "‘": "’",
-    "„": "“",
-    "«": "»",
-    "»": "«",
-    "「": "」",
-    "『": "』",
-    "*": "*",
-    "_": "_",
-}
+_MARKS = "\"\" '' “” ““ ”” ‘’ ’’ „“ „” ‚‘ ‚’ «» »« ‹› ›‹ 「」 『』 《》 〈〉 ＂＂ ** __"
+_QUOTES = _MARKS.split()
+"""Marks around an answer, the opening and the closing one."""
+_PLAIN = str.maketrans(dict.fromkeys("“”„‟", '"') | dict.fromkeys("‘’‚‛", "'"))
+"""Quotation marks and apostrophes as the datasets write them."""
+_EDGE = regex.compile(r"^[\s\p{Cf}]+|[\s\p{Cf}]+$")
+_MARKUP = regex.compile(
+    r"\*\*|__|`|</?(?:b|i|em|strong|answer|s)>|<\|\w+\|>|\$*\\boxed\{(?:\\text\{)?(?<in>[^{}]*)\}+\$*"
+)
+_SOURCE = regex.compile(
+    r"(?<=\S)\s*(?:\[\d\d?(?:, ?\d\d?)*\]|[(\[](?:see )?passages? \d+(?:(?:,| and) \d+)*[)\]])$", regex.IGNORECASE
+)
+"""The passage that an answer is from."""
 _VERDICT = regex.compile(
-    r"(?<verdict>yes|no)(?:\s*[,;:.!(–—]+\s*|\s+-\s+|\s+(?=(?:they|it|he|she|both|neither|there|because|since|not)\b))"
+    r"[\"“‘']?(?<verdict>yes|no)[\"”’']?(?!\s*\((?:[\w ]* )?(?:band|group|film|album|song|single|novel|musical)\)$)"
+    r"(?:\s*[,;:.!(–—]+\s*|\s+-\s+|\s+(?=(?:they|it|he|she|both|neither|there|because|since|as|not)\b))"
     r"(?<reason>.*)",
     regex.IGNORECASE | regex.DOTALL,
 )
@@ -100,7 +112,8 @@ def read(text: str, phrase: str, *, final: bool) -> Answered:
     starts = [*sentence_starts(text), len(text)]
     found = _answer_at(text, given[0], starts, final)
     for begin in given[1:]:
-        if begin < found.end:
+        if begin < found.end:  # "Paris - no, the answer is Lyon."
+            found = _answer_at(text, begin, starts, final)
             continue
         if found.stands is not False or "\n" in text[found.end : begin]:
             break
@@ -115,11 +128,18 @@ def _mentions(text: str, phrase: str) -> tuple[list[int], list[int]]:
     known = phrase.lower().removeprefix("so ") == "the answer is"
     pattern = _PHRASE if known else regex.escape(phrase)
     given, hedged = [], []
-    for found in regex.finditer(rf"(?<!\w)(?:{pattern})(?!\w)[:\s]*", text, regex.IGNORECASE):
+    seen = 0
+    for found in regex.finditer(rf"(?<!\w)(?:{pattern})(?!\w)[:\s\p{{Cf}}]*", text, regex.IGNORECASE):
+        if seen and "Question:" in text[seen : found.start()]:
+            break
+        seen = found.end()
         about = known and _ABOUT.search(text, endpos=found.start())
         tail = regex.compile(r"[*_\"“]*").match(text, found.end())
         assert tail is not None  # noqa: S101 - it matches nothing too
-        if known and (none := _OPEN_QUESTION.match(text, tail.end())):
+        none = _OPEN_QUESTION.match(text, tail.end()) if known else None
+        if none is None and known and not found["so"]:
+            none = _KIND.match(text, tail.end())
+        if none:
             if not about and (none[0][:1].isalpha() or found.end() == len(text)):
                 hedged.append(found.end())
         elif not about:
@@ -129,8 +149,8 @@ def _mentions(text: str, phrase: str) -> tuple[list[int], list[int]]:
 
 def _answer_at(text: str, begin: int, starts: list[int], final: bool) -> Answered:
     """The answer that begins at `begin`, where it ends, and whether what follows leaves it as it is."""
-    line = text.find("\n", begin)
-    limit = len(text) if line < 0 else line
+    line = _OTHER.search(text, begin)
+    limit = line.start() if line else len(text)
     end, *later = [min(start, limit) for start in starts if start > begin] or [limit]
     stands: bool | None = True
     for after in later:
@@ -144,8 +164,8 @@ def _answer_at(text: str, begin: int, starts: list[int], final: bool) -> Answere
     if cut := _SENTENCE.search(text, begin, end):
         end = cut.start()
     answer, shown = _bare(text[begin:end]), begin + len(text[begin:end].rstrip())
-    if final or (end == limit and line >= 0):
-        back = line < 0 and _BACK.match(text, end)
+    if final or (end == limit and line):
+        back = not line and _BACK.match(text, end)
         return Answered(answer, shown, not back)
     if end == len(text) or stands is None:
         return Answered(answer, shown, None)
@@ -176,12 +196,13 @@ def _is_prose(words: list[str]) -> bool:
 
 def _bare(text: str) -> str:
     """An answer without the marks around it, and of "no, they are not" the "no"."""
-    text = text.strip().replace("**", "").replace("__", "").replace("`", "")
+    text = _MARKUP.sub(lambda found: found["in"] or "", text)
     before = None
     while text != before:
         before = text
-        text = text.strip().removesuffix(".").rstrip("。．｡।۔።။։།").strip(" :")
-        for opening, closing in _QUOTES.items():
+        text = _EDGE.sub("", text).removesuffix(".").rstrip("。．｡।۔።။։།").strip(" :")
+        text = _SOURCE.sub("", text)
+        for opening, closing in map(tuple, _QUOTES):
             inside = text[1:-1]
             if len(text) > 1 and text[0] == opening and text[-1] == closing and not {opening, closing} & {*inside}:
                 text = inside
@@ -193,4 +214,4 @@ def _bare(text: str) -> str:
         reason = verdict["reason"]
         if not reason or (text[0].islower() and not reason[:1].isdigit()) or _is_prose(_WORD.findall(reason)):
             return verdict["verdict"]
-    return text
+    return text.translate(_PLAIN)

@@ -168,7 +168,7 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
         bare = word.lstrip(_OPENING)
         if bare in _ABBREVIATIONS or (not bare.isascii() and _INITIAL.fullmatch(bare)):
             return False
-        if not found["space"] and _INSIDE.search(text, max(mark - 4, 0), mark + 2):
+        if not found["space"] and (not bare or _INSIDE.search(text, max(mark - 4, 0), mark + 2)):
             return False
         if word[:1] in _OPENING and (text[mark + 1].isspace() or text[mark + 1].isalnum()):
             # It does not know an abbreviation behind what opens it.

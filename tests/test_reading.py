@@ -52,6 +52,32 @@ NAMES = [
     "Ḥ. Ö. Łódź",
     "维也纳",
     "Не может быть! и другие",
+    "Where the Wild Things Are?",
+    "Mr. & Mrs. Smith",
+    "Ms. Magazine",
+    "Ft. Worth, Texas",
+    "Ste. Genevieve, Missouri",
+    "Rte. 66",
+    "U.S. Route 66",
+    "No. 1 Squadron RAF",
+    "Dr. No",
+    "Sgt. Pepper's Lonely Hearts Club Band",
+    "Oh, Inverted World",
+    "tick, tick... BOOM!",
+    "Stop! Or My Mom Will Shoot",
+    "Kill Bill: Vol. 1",
+    "N.W.A",
+    ".NET Framework",
+    "approx. 5,000",
+    "U.S. Const. amend. I",
+    "Yes (band)",
+    "Simply Red",
+    "Clear and Present Danger",
+    "Unknown Pleasures",
+    "A Few Good Men",
+    "Sept. 11, 2001",
+    "will.i.am",
+    "!!!",
 ]
 FOLLOWING = [
     "",
@@ -112,6 +138,50 @@ def test_names_are_read_whole(name: str, following: str) -> None:
         ("The final answer is: `42`.", "42"),
         ("The answer is:\n\nParis", "Paris"),
         ("So the answer is Paris! I hope this helps.", "Paris!"),
+        ("So the answer is „Emma”.", "Emma"),
+        ("So the answer is ‹Emma›.", "Emma"),
+        ("So the answer is ”Emma”.", "Emma"),
+        ("So the answer is 《红楼梦》。", "红楼梦"),
+        ("So the answer is “Weird Al” Yankovic.", '"Weird Al" Yankovic'),
+        ("So the answer is Who’s Afraid of Virginia Woolf?", "Who's Afraid of Virginia Woolf?"),
+        ("So the answer is \\boxed{42}.", "42"),
+        ("So the answer is <b>Paris</b>.", "Paris"),
+        ("So the answer is Paris.</answer>", "Paris"),
+        ("So the answer **is** Paris.", "Paris"),
+        ("So the answer is\u200b Paris.", "Paris"),
+        ("So  the answer\u00a0is Paris.", "Paris"),
+        ("So the answer is, Paris.", "Paris"),
+        ("Therefore, the answer is (B) Paris.", "(B) Paris"),
+        ("The answer is therefore Paris.", "Paris"),
+        ("The answer is clear: Paris.", "Paris"),
+        # Where it is from is no part of it.
+        ("So the answer is Paris.[1]", "Paris"),
+        ("So the answer is Paris [1, 2].", "Paris"),
+        ("So the answer is Paris (passage 1).", "Paris"),
+        ("So the answer is [1].", "[1]"),
+        # What kind of thing it is, or that it is hard to tell.
+        ("The answer is a city. He was born in Lyon. So the answer is Lyon.", "Lyon"),
+        ("The answer is the name of a river. So the answer is the Seine.", "the Seine"),
+        ("The answer is one of the two. So the answer is Emma.", "Emma"),
+        ("The answer is a dog.", "a dog"),
+        ("So the answer is a dog. Dogs bark.", "a dog"),
+        ("Since the answer is a city, look at cities. So the answer is Lyon.", "Lyon"),
+        ("The answer is hard to say. So the answer is Lyon.", "Lyon"),
+        ("The answer is nowhere in the text. So the answer is Lyon.", "Lyon"),
+        ("The answer is the following. So the answer is Lyon.", "Lyon"),
+        ("The answer is unknown.\n\nQuestion: Where? So the answer is Rome.", "unknown"),
+        # A correction within the sentence.
+        ("So the answer is Paris - no, the answer is Lyon.", "Lyon"),
+        ("So the answer is Paris, no, wait, the answer is Lyon.", "Lyon"),
+        ("So the answer is Paris. Question: Where? So the answer is Rome.", "Paris"),
+        ("So the answer is Paris Question: Where?", "Paris"),
+        # Verdicts.
+        ('So the answer is "No", they are not.', "No"),
+        ("So the answer is **No**, they are not.", "No"),
+        ("So the answer is yes as both are.", "yes"),
+        ("So the answer is yes—both are films.", "yes"),
+        ("So the answer is no one.", "no one"),
+        ("So the answer is no. 5 is odd.", "no"),
     ],
 )
 def test_the_answer_is_the_one_that_stands(text: str, answer: str) -> None:
@@ -151,7 +221,15 @@ async def streamed(pieces: list[str]) -> tuple[str, int]:
 
 
 TAILS = [". ", ".", ". It is well known.", "! I hope this helps.", ". Wait, that is wrong. So the answer is Lyon."]
-HEADS = ["", "It is known. ", "To know what the answer is, we first think. ", "The answer is not stated. But it is. "]
+TAILS += [". Sorry, so the answer is Lyon.", ", no, wait, the answer is Lyon.", " [1].", ". Question: What? Answer:"]
+HEADS = [
+    "",
+    "The answer is a name. ",
+    "So the answer is Paris - no, ",
+    "It is known. ",
+    "To know what the answer is, we first think. ",
+    "The answer is not stated. But it is. ",
+]
 
 
 @given(
