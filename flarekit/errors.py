@@ -145,6 +145,8 @@ class MissingCapability(EngineError):
 class BadLogprobs(EngineError):
     """A token came with a number that is no log-probability."""
 
+    generic = "the engine sent what is no log-probability; `flarekit doctor` says more"
+
 
 class RequestRejected(EngineError):
     """The server refused a request for another reason (4xx)."""

@@ -81,6 +81,10 @@ class _FirstTokenEntropy:
         return probe_of(self.name, entropy(tokens[0]), usage)
 
 
+_FINITE = 700.0
+"""Beyond it a float has no exponential."""
+
+
 @dataclass(frozen=True, slots=True)
 class _QuestionPerplexity:
     name: str = "question-perplexity"
@@ -91,7 +95,7 @@ class _QuestionPerplexity:
     async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
         ids = await engine.tokenize(await without_marks(f"Question: {question}", engine))
         logprobs = await engine.score(ids)
-        perplexity = math.exp(-sum(logprobs) / max(len(logprobs), 1))
+        perplexity = math.exp(min(-sum(logprobs) / max(len(logprobs), 1), _FINITE))
         # Scoring reads the prompt past the prefix cache, and vLLM generates one token that nobody asked for.
         return Probe(self.name, perplexity, "weak", len(ids), 0, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -92,9 +93,15 @@ class Events(httpx.AsyncByteStream):
         self._stream, self._most = stream, most
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The parts as they come; `httpx.RemoteProtocolError` for an event without an end."""
+        """The parts as they come, but for a mark of encoding; `httpx.RemoteProtocolError` for an event without an end."""
         size, before = 0, b""
+        begin: bytes | None = b""
         async for part in self._stream:
+            if begin is not None:
+                begin += part
+                if len(begin) < len(BOM_UTF8) and BOM_UTF8.startswith(begin):
+                    continue
+                part, begin = begin.removeprefix(BOM_UTF8), None
             last = max(part.rfind(end) for end in _ENDS)
             if last >= 0:
                 size = len(part) - last

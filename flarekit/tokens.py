@@ -110,7 +110,11 @@ def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Toke
     try:
         values = top.values()
         # The sum is NaN or -inf where a value is; `max` alone does not see a NaN behind a number.
-        if type(logprob) is float and -math.inf < logprob <= 0 and max(values) <= 0 and sum(values) > -math.inf:
+        if (
+            (type(logprob) is float and -math.inf < logprob <= 0)
+            and ((most := max(values)) <= 0 and sum(values) > -math.inf)
+            and (most or bool not in map(type, values))  # False is 0 too
+        ):
             return Token(text, id_, logprob, top)
     except (TypeError, ValueError, AttributeError):
         pass

@@ -175,7 +175,9 @@ class VLLMEngine:
         """The text of `ids`, special tokens and all."""
         response = await self._send("POST", "/detokenize", {"model": self.model, "tokens": list(ids)})
         with _understood(f"{self.url}/detokenize"):
-            text: str = response.json()["prompt"]
+            text = response.json()["prompt"]
+            if not isinstance(text, str):
+                raise ValueError(f"{type(text).__name__} for a text")
         return text
 
     async def pieces(self, text: str) -> list[str]:
@@ -195,6 +197,8 @@ class VLLMEngine:
         response = await self._send("POST", "/tokenize", {"model": self.model, **body})
         with _understood(f"{self.url}/tokenize"):
             ids: list[int] = response.json()["tokens"]
+            if not isinstance(ids, list) or not all(type(id_) is int for id_ in ids):
+                raise ValueError("no list of token ids")
         return ids
 
     @asynccontextmanager

@@ -85,11 +85,13 @@ class VLLMStream:
                 choice = self._choice(_parsed(data))
                 if choice is None:
                     continue
-                reason = choice["finish_reason"]
+                reason = choice.get("finish_reason")
                 ids, values, tops = self._lists(choice, reason is not None and reason not in _ENDS)
                 left = len(ids)
                 texts = (choice["text"],) if left == 1 else await self._shares(choice, ids)
                 for text, id_, value, top in zip(texts, ids, values, tops, strict=True):
+                    if type(text) is not str or type(id_) is not int or id_ < 0:
+                        raise ValueError(f"token {id_!r} with the text {text!r}")
                     token = admit(text, id_, -math.inf if value == IMPOSSIBLE else value, top)
                     self._ids.append(id_)
                     left -= 1
@@ -119,18 +121,24 @@ class VLLMStream:
             raise StreamBroken("a stream ended before its last token", where=self._where)
 
     def _end(self, choice: Mapping[str, Any], reason: str) -> None:
-        self._ended, self._stop_reason = _ENDS.get(reason), choice.get("stop_reason")
+        stop = choice.get("stop_reason")
+        self._ended, self._stop_reason = _ENDS.get(reason), stop if isinstance(stop, str | int) else None
 
     def _choice(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """What a chunk says of the text; None where it only counts."""
         if error := chunk.get("error"):
-            message = str(error.get("message", "an error without a message"))
-            raise StreamBroken("a stream ended in an error", where=self._where, quote=message)
+            message = str(
+                (error.get("message") if isinstance(error, Mapping) else error) or "an error without a message"
+            )
+            raise StreamBroken("a stream ended in an error", where=self._where, quote=" ".join(message.split()))
         if usage := chunk.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
             reckoned = cached is None and self._cached is not None
             known = self._cached if reckoned else cached
-            self._usage = Usage(usage["prompt_tokens"], known, usage["completion_tokens"], reckoned)
+            prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+            if not all(type(count) is int and count >= 0 for count in (prompt, completion, known or 0)):
+                raise ValueError(f"the counts {usage}")
+            self._usage = Usage(prompt, known, completion, reckoned)
         choices = chunk.get("choices") if usage else chunk["choices"]
         return choices[0] if choices else None
 

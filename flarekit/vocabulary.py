@@ -41,7 +41,8 @@ class Vocabulary:
 
     async def spell(self, tokens: Sequence[Token]) -> list[Token]:
         """`tokens` with their candidates by text, where a text is whole and no other candidate's."""
-        ids = {int(key.removeprefix(BY_ID)) for token in tokens for key in known(token) if key.startswith(BY_ID)}
+        keys = {key.removeprefix(BY_ID) for token in tokens for key in known(token) if key.startswith(BY_ID)}
+        ids = {int(key) for key in keys if key.isascii() and key.isdigit()}
         texts = dict(zip((f"{BY_ID}{id_}" for id_ in ids), await self.texts(ids), strict=True)) if ids else {}
         return [_respelled(token, texts) for token in tokens] if ids else list(tokens)
 

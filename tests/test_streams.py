@@ -90,6 +90,8 @@ NO_LOGPROBS = {
     "a candidate's word": told(-0.5, {"token_id:7": "-0.5"}),
     "no candidates": told(-0.5, {}),
     "candidates as a list": told(-0.5, [-0.5]),
+    "a candidate's false": told(-0.5, {"token_id:7": False, "token_id:8": -0.5}),
+    "false": told(False),
 }
 
 
@@ -119,6 +121,74 @@ async def test_what_is_missing_is_an_error_of_the_engine(lacking: dict[str, Any]
     with pytest.raises((StreamBroken, MissingCapability)) as error:
         await read(events(PARIS[1], told(**lacking), PARIS[2]))
     assert "' Pa'" in str(error.value)
+
+
+NO_TOKENS: list[dict[str, Any]] = [{"text": text} for text in (None, 3, True, ["a"], {"a": 1})]
+NO_TOKENS += [{"token_ids": ids} for ids in (["7"], [None], [7.5], [True], [-1], {"7": 1}, "7", 7, [[7]])]
+
+
+@pytest.mark.parametrize("wrong", NO_TOKENS, ids=repr)
+async def test_what_is_no_token_breaks_the_stream(wrong: dict[str, Any]) -> None:
+    with pytest.raises(StreamBroken) as error:
+        await read(events(PARIS[1], told(**wrong), PARIS[2]))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "error", ["out of memory", {"message": "out of\nmemory"}, {"message": None}, {"code": 500}, [1]]
+)
+async def test_an_error_in_the_middle_says_what_the_server_says(error: Any) -> None:
+    with pytest.raises(StreamBroken) as raised:
+        await read(events(PARIS[0], {"error": error}))
+    assert str(raised.value).endswith(("out of memory", "an error without a message", "[1]"))
+    assert "\n" not in str(raised.value)
+
+
+async def test_a_chunk_need_not_say_that_it_is_not_the_last() -> None:
+    made = told()
+    del made["choices"][0]["finish_reason"]
+    assert text_of((await read(events(made, *PARIS[1:])))[0]) == " Paris."
+
+
+COUNTS = [None, "2", 2.5, -1, True, [2]]
+
+
+@pytest.mark.parametrize("count", COUNTS, ids=repr)
+@pytest.mark.parametrize("name", ["prompt_tokens", "completion_tokens"])
+async def test_counts_are_whole_numbers(count: Any, name: str) -> None:
+    with pytest.raises(StreamBroken, match="counts"):
+        await read(events(*PARIS, {"choices": [], "usage": usage(2, 3)["usage"] | {name: count}}))
+
+
+@pytest.mark.parametrize("reason", [{"a": 1}, ["a"], 2.5])
+async def test_a_stop_reason_of_another_kind_is_none(reason: Any) -> None:
+    tokens, _, finish = await read(events(*PARIS[:2], told(finish_reason="stop", stop_reason=reason)))
+    assert (len(tokens), finish) == (3, "stop")
+
+
+async def test_a_candidate_without_an_id_keeps_its_name() -> None:
+    made = Token("a", 1, -0.5, {"token_id:": -0.5, "token_id:x": -1.0, "token_id:²": -2.0, "token_id:-1": -3.0})
+    async with VLLMEngine("http://s", transport=httpx.MockTransport(models)) as tiny:
+        assert await tiny.spell([made]) == [made]
+
+
+@pytest.mark.parametrize("reply", [None, "7", {"a": 1}, ["7"], [7.5], [True]])
+@pytest.mark.parametrize("path", ["tokenize", "detokenize"])
+async def test_a_tokenizer_that_answers_something_else_is_an_error(path: str, reply: Any) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return models(request) if "models" in request.url.path else httpx.Response(200, json={name: reply})
+
+    name = "tokens" if path == "tokenize" else "prompt"
+    async with VLLMEngine("http://s", transport=httpx.MockTransport(answer)) as tiny:
+        if path == "detokenize" and isinstance(reply, str):
+            return
+        with pytest.raises(EngineError, match="is this a vLLM server"):
+            await (tiny.tokenize("a") if path == "tokenize" else tiny.detokenize([7]))
+
+
+def models(request: httpx.Request) -> httpx.Response:
+    known = {"data": [{"id": "tiny", "max_model_len": 100}]}
+    return httpx.Response(200, json=known) if request.url.path.endswith("models") else httpx.Response(404)
 
 
 @given(
@@ -334,6 +404,18 @@ async def test_events_that_say_nothing_change_nothing(silent: bytes, place: int)
     parts.insert(place, silent)
     tokens, counted, finish = await read(b"".join(parts) + events(usage(2, 3)))
     assert (text_of(tokens), counted, finish) == (" Paris.", Usage(2, None, 3), "stop")
+
+
+async def test_a_stream_may_come_byte_by_byte_after_a_mark_of_its_encoding() -> None:
+    """Over a real socket: characters, lines and events are parted anywhere."""
+    said = "\ufeff" + "".join(
+        f"data: {json.dumps(part, ensure_ascii=False)}\r\n\r\n"
+        for part in (chunk(" Größe", [7]), chunk("東京", [8]), chunk("🗼", [9], finish="stop"))
+    )
+    content = said.encode()
+    with ScriptedVLLM(lambda body: (content[place : place + 1] for place in range(len(content)))) as server:
+        async with VLLMEngine(server.url) as engine, engine.stream([1, 2], max_tokens=5) as stream:
+            assert text_of([token async for token in stream]) == " Größe東京🗼"
 
 
 @pytest.mark.parametrize("end", [b"\r\n", b"\r", b"\n"])
