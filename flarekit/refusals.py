@@ -93,7 +93,7 @@ class Events(httpx.AsyncByteStream):
         self._stream, self._most = stream, most
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The parts as they come, but for a mark of encoding; `httpx.RemoteProtocolError` for an event without an end."""
+        """The parts, without a mark of their encoding; `httpx.RemoteProtocolError` for an event without an end."""
         size, before = 0, b""
         begin: bytes | None = b""
         async for part in self._stream:

@@ -199,6 +199,8 @@ def _begins(text: str, language: str) -> bool:
 def _others(text: str) -> list[str]:
     """Languages in Latin letters of which a text has more words than of English, and the most of all."""
     said = text.lower().split()
+    if sum(map(_LATIN["en"].__contains__, said)) > 1:  # it is English, which is known with little work
+        return []
     counts = {language: sum(word in known for word in said) for language, known in _LATIN.items()}
     most = max(counts.values())
     return [] if counts["en"] == most else [language for language, count in counts.items() if count == most]
