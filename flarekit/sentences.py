@@ -197,7 +197,7 @@ def _begins(text: str, language: str) -> bool:
 
 
 def _others(text: str) -> list[str]:
-    """Languages in Latin letters of which a text has more words than of English, and the most of all."""
+    """Languages in Latin letters of which a text has more words than of English, which it has one of at most."""
     said = text.lower().split()
     if sum(map(_LATIN["en"].__contains__, said)) > 1:  # it is English, which is known with little work
         return []

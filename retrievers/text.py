@@ -18,7 +18,8 @@ from flarekit.words import SPACELESS
 
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = rf"[[{SPACELESS}\p{{Hangul}}]--\p{{M}}]"
-_CLUSTER = regex.compile(rf"(?V1){_UNSPACED}\p{{M}}*")
+# Small kana and the mark of a long vowel belong to the sound before them.
+_CLUSTER = regex.compile(rf"(?V1){_UNSPACED}[\p{{M}}ーゃゅょャュョぁぃぅぇぉァィゥェォ]*")
 _UNICODE_WORD = regex.compile(
     rf"(?V1)(?<run>(?:{_UNSPACED}\p{{M}}*)+)|[[\p{{L}}\p{{N}}]--{_UNSPACED}][[\p{{L}}\p{{M}}\p{{N}}]--{_UNSPACED}]*"
     r"|\p{Emoji_Presentation}"
@@ -35,6 +36,9 @@ _UNREAD = regex.compile(
 )
 # Letters that Unicode does not decompose, though readers type them without their stroke or as two letters.
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
+# One letter for readers, with as many code points as languages and keyboards.
+_VARIANTS = str.maketrans("یىکہ", "ييكه")
+_DIGIT = regex.compile(r"(?V1)[\p{Nd}--[0-9]]")
 _STOPWORDS = """
 a an and are as at be been by did do does for from had has have he her his how in is it its of on or s she that the
 their them they this to was were what when where which who whom whose why will with
@@ -48,7 +52,7 @@ _ENDINGS = frozenset({"입니", "니다", "니까", "습니", "이다", "있다"
 
 
 def words(text: str) -> list[str]:
-    """The words of a passage that count for matching, in order: case and accents folded, stopwords left out.
+    """The words of a passage that count for matching, in order: case, accents and digits folded, stopwords left out.
 
     "Müller's Häuser" gives `["muller", "hauser"]`. A text of stopwords only gives an empty list. Where a script writes
     no spaces, and in Korean, which writes particles onto words, each character with its marks is a word, and so is each
@@ -98,4 +102,5 @@ def _unicode_words(text: str, *, asked: bool) -> Iterator[str]:
 
 def _fold(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return unicodedata.normalize("NFC", _UNREAD.sub("", decomposed).translate(_LETTERS))
+    folded = unicodedata.normalize("NFC", _UNREAD.sub("", decomposed).translate(_LETTERS | _VARIANTS))
+    return _DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), folded)
