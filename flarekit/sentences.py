@@ -156,6 +156,8 @@ def _ends(text: str, found: regex.Match[str], language: str) -> bool:
     mark = found.start() + left
     if text[mark] in ".!?;:" and not found["space"] and not text[-1].isalnum():
         return False  # "big.[1]"
+    if text[-2] == "." and not found["space"] and text[-3:-2].isspace():
+        return False  # "the .NET framework"
     if text[mark] == "\n" and _BLANK.fullmatch(text, endpos=mark):
         return False
     if not text.isascii() and (script := _LANGUAGES.match(text, max(mark - 1, 0))):

@@ -37,7 +37,7 @@ _UNREAD = regex.compile(
 # Letters that Unicode does not decompose, though readers type them without their stroke or as two letters.
 _LETTERS = str.maketrans({"ø": "o", "ł": "l", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d", "þ": "th"})
 # One letter for readers, with as many code points as languages and keyboards.
-_VARIANTS = str.maketrans("یىکہ", "ييكه")
+_VARIANTS = _LETTERS | str.maketrans(dict(zip("یىکہ", "ييكه", strict=True)))
 _DIGIT = regex.compile(r"(?V1)[\p{Nd}--[0-9]]")
 _STOPWORDS = """
 a an and are as at be been by did do does for from had has have he her his how in is it its of on or s she that the
@@ -102,5 +102,5 @@ def _unicode_words(text: str, *, asked: bool) -> Iterator[str]:
 
 def _fold(text: str) -> str:
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    folded = unicodedata.normalize("NFC", _UNREAD.sub("", decomposed).translate(_LETTERS | _VARIANTS))
+    folded = unicodedata.normalize("NFC", _UNREAD.sub("", decomposed).translate(_VARIANTS))
     return _DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), folded)
