@@ -221,7 +221,7 @@ async def streamed(pieces: list[str]) -> tuple[str, int]:
 
 
 TAILS = [". ", ".", ". It is well known.", "! I hope this helps.", ". Wait, that is wrong. So the answer is Lyon."]
-TAILS += [". Sorry, so the answer is Lyon.", ", no, wait, the answer is Lyon.", " [1].", ". Question: What? Answer:"]
+TAILS += [". Sorry, so the answer is Lyon.", " [1].", ". Question: What? Answer:"]
 HEADS = [
     "",
     "The answer is a name. ",
@@ -234,7 +234,7 @@ HEADS = [
 
 @given(
     st.sampled_from(HEADS),
-    st.sampled_from([*NAMES, "no, they are not"]),
+    st.sampled_from([*(name for name in NAMES if name[-1] not in "!?"), "no, they are not"]),
     st.sampled_from(TAILS),
     st.lists(st.integers(1, 100)),
 )
