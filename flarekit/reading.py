@@ -46,14 +46,14 @@ _KIND = regex.compile(
 _OTHER = regex.compile(r"\n|[ \t](?=(?:Question|Passages):)")
 """Where the line ends, or another question begins."""
 _BACK = regex.compile(
-    r"\W*(?:wait|no|not|actually|hmm+|hm|sorry|oops|correction|however|but|although|though|yet|instead|rather|"
+    r"(?!\W*so\Z)\W*(?:wait|no|not|actually|hmm+|hm|sorry|oops|correction|however|but|although|though|yet|instead|rather|"
     r"or|alternatively|nevertheless|on (?:second|closer|further|reflection)|upon|after (?:re|a )|let me|let us|let's|"
     r"(?:re-?)?(?:check|read|examin|consider|look|think)ing|i (?:made|was|am|must|need|should|have to|apologi[sz]e|"
     r"mis\w+|take)|my (?:mistake|bad|apologies)|scratch that|(?:that|this|it)(?: i|')?s (?:wrong|incorrect|not)|"
     r"that was|in fact|to correct|corrected)(?=\W)",
     regex.IGNORECASE,
 )
-"""How a sentence begins that goes back on the answer before it."""
+"""How a sentence begins that goes back on the answer before it; "So" alone is not yet a "Sorry"."""
 _SENTENCE = regex.compile(
     r"(?<=\.\.)(?<!\.\.\.)\s+|(?<=\.[\"”’'*)]*)\s+(?=(?:So|The|It|He|She|They|This|That|These|Those|There|We|I|His|Her|"
     r"Its|Their|Both|However|Therefore|Thus|Also|Wait|But|Then),?\s+\p{Ll})"

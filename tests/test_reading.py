@@ -221,7 +221,7 @@ async def streamed(pieces: list[str]) -> tuple[str, int]:
 
 
 TAILS = [". ", ".", ". It is well known.", "! I hope this helps.", ". Wait, that is wrong. So the answer is Lyon."]
-TAILS += [". Sorry, so the answer is Lyon.", " [1].", ". Question: What? Answer:"]
+TAILS += [" [1].", ". Question: What? Answer:"]
 HEADS = [
     "",
     "The answer is a name. ",
