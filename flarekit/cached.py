@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import copy
 from array import array
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -29,7 +29,7 @@ from flarekit.completions import CompletionStore
 from flarekit.engine import Message, Stream
 from flarekit.prefix import PrefixCache
 from flarekit.replay import Options, Record, Replay
-from flarekit.tokens import Token, Usage
+from flarekit.tokens import NotLogprobs, Token, Usage, as_logprob
 from flarekit.vllm import VLLMEngine
 
 _REACH = 2048
@@ -139,8 +139,18 @@ class CachedEngine:
     async def choose(self, prompt: Sequence[int], choices: Sequence[int]) -> tuple[list[float], Usage]:
         """ln p of each token id in `choices` as the next token. Shape (len(choices),)."""
         key = self._key(["choose", list(choices)], prompt)
+        most = len(choices) + 1  # requests that the engine makes
+
+        def right(stored: Any) -> bool:
+            match stored:
+                case [[*found], int(asked), int(generated)]:
+                    return (
+                        _logprobs(found, len(choices)) and 0 <= asked <= most * len(prompt) and 0 <= generated <= most
+                    )
+            return False
+
         found: list[float]
-        if stored := self._stored(key):
+        if stored := self._stored(key, right):
             found, asked, generated = stored
             self.tally.replayed += generated
         else:
@@ -154,17 +164,25 @@ class CachedEngine:
     async def score(self, prompt: Sequence[int]) -> list[float]:
         """ln p of each token of `prompt` after the first. Shape (len(prompt) - 1,)."""
         key = self._key(["score"], prompt)
-        if (stored := self._stored(key)) is not None:
+        if (stored := self._stored(key, lambda found: _logprobs(found, len(prompt) - 1))) is not None:
             return stored
         scores = await self._engine.score(prompt)
         self._store.put(key, orjson.dumps(scores))
         self.tally.asked += 1
         return scores
 
-    def _stored(self, key: bytes) -> list[Any] | None:
-        """The list that is stored under `key`; None where there is none, or NaN (null, as JSON has it) is in it."""
-        value = self._store.get(key)
-        return None if value is None or b"null" in value else list(orjson.loads(value))
+    def _stored(self, key: bytes, right: Callable[[Any], bool]) -> list[Any] | None:
+        """What is stored under `key`; None where there is none, or none that is `right`, which is dropped."""
+        if (value := self._store.get(key)) is None:
+            return None
+        try:
+            found = orjson.loads(value)
+        except orjson.JSONDecodeError:
+            found = None
+        if right(found):
+            return list(found)
+        self._store.drop(key)
+        return None
 
     def _read(self, prompt: Sequence[int], times: int = 1) -> int | None:
         """Tokens that the policy's prefix cache serves of a prompt that is read so often in a row.
@@ -190,7 +208,13 @@ class CachedEngine:
             stored = self._store.get(key)
             if stored is None:
                 continue
-            record, offset = Record.load(stored), begins[key]
+            try:
+                record, offset = Record.load(stored), begins[key]
+            except ValueError:
+                self._store.drop(key)
+                continue
+            if record.cut:
+                self._store.drop(key)
             if record.goes_on(prompt, offset) and len(record.tokens) - offset >= len(best[2].tokens) - best[1]:
                 best = key, offset, record
         return best
@@ -220,3 +244,11 @@ class CachedEngine:
             self.tally.asked += 1
             stream.record.settle()
             self._store.put(key, stream.record.dump(), stream.record.rank)
+
+
+def _logprobs(found: object, count: int) -> bool:
+    """Whether `found` is a list of `count` log-probabilities."""
+    try:
+        return isinstance(found, list) and len([as_logprob(value, "") for value in found]) == count
+    except NotLogprobs:
+        return False

@@ -12,9 +12,12 @@ import orjson
 
 from flarekit.engine import Finish
 from flarekit.stops import held_back
-from flarekit.tokens import NotLogprobs, Token, Usage, admit
+from flarekit.tokens import Token, Usage, admit, as_token
 from flarekit.vllm import VLLMEngine
 from flarekit.vocabulary import PARTIAL
+
+_LONGEST = 1e9
+"""Seconds that no stream takes."""
 
 
 @dataclass(slots=True)
@@ -26,14 +29,21 @@ class Record:
     """Seconds from the first request to each token, without the time between two requests."""
     ended: bool = False
     """Whether the model ended it; else it was closed, or cut at a limit, and can go on."""
+    cut: bool = False
+    """Whether tokens are left out that were stored and not right: the store had better forget them."""
 
     @classmethod
     def load(cls, value: bytes) -> Record:
-        """The record that `dump` wrote, up to the first token that is not right: the server is asked from there."""
-        ended, times, fields = orjson.loads(value)
-        tokens = list(_right(fields))
-        whole = len(tokens) == len(fields)
-        return cls(tokens, times[: len(tokens)], ended and whole)
+        """The record that `dump` wrote, up to the first token that is not right: the server is asked from there.
+
+        `ValueError` where it is no record.
+        """
+        match orjson.loads(value):
+            case [bool(ended), [*times], [*fields]] if len(times) == len(fields) and _seconds(times):
+                tokens = list(_right(fields))
+                cut = len(tokens) < len(fields)
+                return cls(tokens, times[: len(tokens)], ended and not cut, cut)
+        raise ValueError("no record of a stream")
 
     def dump(self) -> bytes:
         """JSON, with the alternatives of every token."""
@@ -63,15 +73,19 @@ class Record:
         return [token.id for token in told] == list(prompt[len(prompt) - offset :] if offset else [])
 
 
-def _right(fields: Sequence[Sequence[Any]]) -> Iterator[Token]:
+def _seconds(times: Sequence[Any]) -> bool:
+    return all(type(time) in (int, float) and 0 <= time < _LONGEST for time in times)
+
+
+def _right(fields: Sequence[Any]) -> Iterator[Token]:
     """Tokens, as far as their numbers are log-probabilities and their candidates are told apart.
 
     Records once had candidates by text alone, under which all that are a part of a character are one.
     """
     for field_ in fields:
         try:
-            token = admit(*field_)
-        except NotLogprobs:
+            token = admit(*as_token(field_))
+        except ValueError:
             return
         if any(not key or PARTIAL in key for key in token.top):
             return

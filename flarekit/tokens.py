@@ -9,6 +9,8 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any, NamedTuple
 
+from flarekit.errors import quoted
+
 IMPOSSIBLE = -9999.0
 """ln p of what cannot happen: JSON has no -inf, and vLLM writes this in its place."""
 _ROUNDING = 1e-4
@@ -100,6 +102,17 @@ class NotLogprobs(ValueError):
     """What came with a token is no log-probability; the message, in one line, names the token."""
 
 
+def as_token(fields: Any) -> Token:
+    """The token whose `[text, id, logprob, top]` a file holds; `ValueError` where they are of other types.
+
+    Whether its numbers are log-probabilities is for `admit` to say.
+    """
+    match fields:
+        case [str(text), int(id_), logprob, dict(top)] if type(id_) is int and 0 <= id_ < 1 << 63:
+            return Token(text, id_, logprob, top)
+    raise ValueError(f"expected a token's text, id, log-probability and candidates, found {quoted(fields)}")
+
+
 def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Token:
     """The token of these fields: the gate that every token passes, from a server, a cache or a record.
 
@@ -116,21 +129,22 @@ def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Toke
             and (most or bool not in map(type, values))  # False is 0 too
         ):
             return Token(text, id_, logprob, top)
-    except (TypeError, ValueError, AttributeError):
+    except (TypeError, ValueError, AttributeError, OverflowError):
         pass
+    place = f"token {id_} ({quoted(text)!r})"
     if not isinstance(top, Mapping):
-        raise NotLogprobs(f"token {id_} ({text!r}) came without candidates")
-    found = as_logprob(logprob, f"token {id_} ({text!r})")
+        raise NotLogprobs(f"{place} came without candidates")
+    found = as_logprob(logprob, place)
     if logprob == -math.inf:
-        raise NotLogprobs(f"token {id_} ({text!r}) was generated with the log-probability {logprob}, so could not be")
-    whose = f"the candidate {{!r}} of token {id_} ({text!r})"
-    return Token(text, id_, found, {key: as_logprob(value, whose.format(key)) for key, value in top.items()})
+        raise NotLogprobs(f"{place} was generated with the log-probability {logprob}, so could not be")
+    whose = {key: f"the candidate {quoted(key)!r} of {place}" for key in top}
+    return Token(text, id_, found, {key: as_logprob(value, whose[key]) for key, value in top.items()})
 
 
 def as_logprob(value: object, whose: str) -> float:
     """`value` as ln p, from `IMPOSSIBLE` to 0; `NotLogprobs` where it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value <= _ROUNDING:  # NaN is not <= either
-        raise NotLogprobs(f"{whose} came with {value!r} for a log-probability")
+        raise NotLogprobs(f"{whose} came with {quoted(value)} for a log-probability")
     return float(min(max(value, IMPOSSIBLE), 0.0))
 
 
