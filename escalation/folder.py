@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from flarekit.bounded import read_json
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.fitting import Fitted
 from flarekit.escalation.outcomes import Target
@@ -28,8 +29,6 @@ FORMAT = 2
 """Format 1 was a TF-IDF router alone, with its weights as JSON."""
 _OWN = ("router.json", "weights.npz", "texts.json", "encoder")
 """What a router's folder may hold."""
-_LARGEST = 256 << 20
-"""Bytes of a manifest, or of texts: a million examples."""
 _UNREADABLE = (
     *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError),
@@ -121,7 +120,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
     `ValueError` where it is no such manifest or another flarekit's; `OSError` where it cannot be read.
     """
-    manifest = _json_of(folder / "router.json")
+    manifest = read_json(folder / "router.json", folder)
     if not isinstance(manifest, dict):
         raise ValueError("an object is expected")
     if manifest.get("format") != FORMAT and "format" in manifest:
@@ -159,7 +158,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 def _rest(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """The texts and the fine-tuned encoder, where the manifest speaks of them."""
-    texts = _json_of(folder / "texts.json") if manifest["texts"] else {}
+    texts = read_json(folder / "texts.json", folder) if manifest["texts"] else {}
     if not isinstance(texts, dict):
         raise ValueError("texts.json must hold an object")
     if not manifest["network"]:
@@ -174,14 +173,6 @@ def _rest(folder: Path, manifest: Mapping[str, Any]) -> tuple[dict[str, Any], An
         if "flarekit[encoders]" in str(error):
             raise  # not the folder's fault
         raise ValueError(str(error)) from error
-
-
-def _json_of(path: Path) -> Any:
-    with open_file(path, path.parent) as file:
-        content = file.read(_LARGEST + 1)
-    if len(content) > _LARGEST:
-        raise ValueError(f"{path.name} is larger than {_LARGEST >> 20} MiB")
-    return json.loads(content)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

@@ -15,7 +15,6 @@ own (`flare-instruct`, any role): a comparison of moments must not be one of pro
 from __future__ import annotations
 
 import inspect
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,12 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.actions import Escalate, Retrieve
+from flarekit.bounded import read_json
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.costs import Prices
 from flarekit.eval.compare import Group, measures
 from flarekit.eval.curves import parse
 from flarekit.eval.halves import Units, units
-from flarekit.files import read_file, standing
+from flarekit.files import standing
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy
 from flarekit.policies.base import K, split_arm
 from flarekit.prompts import Prompt
@@ -240,7 +240,8 @@ def _actions(rules: Sequence[Rule]) -> frozenset[str]:
 def _chooser_kind(name: str, folder: str) -> Kind:
     """A chooser's kind, by the list of arms in its folder; by its name where that cannot be read."""
     try:
-        arms = [split_arm(arm) for arm in json.loads(read_file(standing(Path(folder)) / "router.json"))["arms"]]
+        place = standing(Path(folder))
+        arms = [split_arm(arm) for arm in read_json(place / "router.json", place)["arms"]]
         kinds = [kind_of(spec) for _, spec in arms]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, FlarekitError):
         return Kind("pre", _CHOOSERS.get(name, _BOTH))

@@ -7,12 +7,12 @@ that judges policies asks here.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flarekit.bounded import read_json
 from flarekit.escalation.split import digest
 from flarekit.eval.dataset import Question
 from flarekit.policies.base import split_arm
@@ -48,8 +48,8 @@ def lessons_of(policy: str) -> Lessons:
     if folder is None:
         return Lessons()
     try:
-        return lessons(json.loads((Path(folder) / "router.json").read_bytes()), folder)
-    except (OSError, ValueError, RecursionError):
+        return lessons(read_json(Path(folder) / "router.json"), folder)
+    except (OSError, ValueError):
         return Lessons(unknown=frozenset({folder}))
 
 

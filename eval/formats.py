@@ -138,6 +138,11 @@ def _wiki_record(item: Item, place: str, aliases: Mapping[str, list[str]]) -> Re
     )
 
 
+def _aliases_of(item: Item, aliases: Mapping[str, list[str]]) -> list[str]:
+    name = item.get("answer_id")
+    return aliases.get(str(name), []) if isinstance(name, str | int) else []
+
+
 def _wiki_paragraph(title: object, sentences: object, needed: set[str], place: str) -> Paragraph:
     title = checked(title, str, f"{place}: the title of a paragraph")
     parts = checked(sentences, list, f"{place}: the sentences of {title!r}")

@@ -15,7 +15,7 @@ import orjson
 
 from flarekit.errors import DataError
 from flarekit.eval.sealed import read_lines, seal_line
-from flarekit.tokens import Token
+from flarekit.tokens import Token, as_token
 
 NAME = "tokens.jsonl"
 
@@ -76,10 +76,9 @@ def read_tokens(folder: Path, *, sealed: bool = False, least: int = 0) -> list[T
     tokens = []
     for number, line in read_lines(folder, NAME, sealed=sealed, least=least):
         try:
-            text, id_, logprob, top = orjson.loads(line)
+            tokens.append(as_token(orjson.loads(line)))
         except ValueError as error:
             raise DataError(f"{path}:{number}: not a token ({error})") from error
-        tokens.append(Token(text, id_, logprob, top))
     return tokens
 
 

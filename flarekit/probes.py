@@ -18,7 +18,6 @@ Trained routers (`flarekit.escalation`) are signals like these, or choose among 
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,9 +25,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
+from flarekit.bounded import read_json
 from flarekit.engine import Engine
 from flarekit.errors import ConfigError, DataError
-from flarekit.files import read_file, standing
+from flarekit.files import standing
 from flarekit.judgements import PostSignal
 from flarekit.marks import without_marks
 from flarekit.prompts import Prompt
@@ -173,10 +173,10 @@ def load_router(folder: str | Path) -> Router:
     place = standing(Path(folder))
     manifest = place / "router.json"
     try:
-        kind = str(json.loads(read_file(manifest, place))["kind"])[:100]
+        kind = str(read_json(manifest, place)["kind"])[:100]
     except FileNotFoundError as error:
         raise DataError(f"{manifest} does not exist; `flarekit router train` makes such a folder") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{manifest} is not a router's manifest ({_why(error)})") from error
     if kind not in ROUTERS:
         raise DataError(f"{manifest}: no router is of the kind {kind!r}; there are {', '.join(ROUTERS) or 'none'}")

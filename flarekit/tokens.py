@@ -9,7 +9,7 @@ from heapq import nlargest
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from flarekit.errors import quoted
+from flarekit.errors import QUOTED, quoted
 
 IMPOSSIBLE = -9999.0
 """ln p of what cannot happen: JSON has no -inf, and vLLM writes this in its place."""
@@ -131,14 +131,19 @@ def admit(text: str, id_: int, logprob: float, top: Mapping[str, float]) -> Toke
             return Token(text, id_, logprob, top)
     except (TypeError, ValueError, AttributeError, OverflowError):
         pass
-    place = f"token {id_} ({quoted(text)!r})"
+    place = f"token {id_} ({_spelt(text)})"
     if not isinstance(top, Mapping):
         raise NotLogprobs(f"{place} came without candidates")
     found = as_logprob(logprob, place)
     if logprob == -math.inf:
         raise NotLogprobs(f"{place} was generated with the log-probability {logprob}, so could not be")
-    whose = {key: f"the candidate {quoted(key)!r} of {place}" for key in top}
+    whose = {key: f"the candidate {_spelt(key)} of {place}" for key in top}
     return Token(text, id_, found, {key: as_logprob(value, whose[key]) for key, value in top.items()})
+
+
+def _spelt(text: object) -> str:
+    """A token's text for a message, with its spaces."""
+    return repr(text[:QUOTED]) if isinstance(text, str) else quoted(text)
 
 
 def as_logprob(value: object, whose: str) -> float:

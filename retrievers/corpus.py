@@ -14,12 +14,13 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 
+from flarekit.bounded import LINE, read_lines
 from flarekit.errors import DataError
 from flarekit.files import folder_files, name_of, open_file, replacing
 from flarekit.retrieval import Passage
@@ -33,11 +34,12 @@ _TEXTS = (".txt", ".md")
 _HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*#*[ \t]*\r?$", re.MULTILINE)
 _WORDS = 100
 """Of a passage that is cut out of a longer text, about: DPR's and BEIR's passages of Wikipedia have as many."""
-_LONGEST = 1 << 26
-"""Bytes of a line, and characters of a field of a TSV file, where a quotation mark that nothing closes would otherwise
-take in the whole rest."""
-_LONGEST_LIST = 1 << 31
-"""Bytes of a line that may hold a whole JSON list of questions; HotpotQA's training questions are 540 MB."""
+_TEXT = 1 << 28
+"""Bytes of a text, which is read as a whole."""
+_LIST = 1 << 31
+"""Bytes of a JSON list of questions, which may be one line; HotpotQA's training questions are 540 MB."""
+_LONGEST = LINE
+"""Characters in a field of a TSV file: a quotation mark that nothing closes would otherwise take in the whole rest."""
 
 
 def iter_corpus(path: str | Path) -> Iterator[Passage]:
@@ -104,7 +106,7 @@ def read_records(path: Path, within: Path | None = None) -> Iterator[tuple[str, 
     `DataError` names the place at fault; `within` is as in `open_data`.
     """
     with open_data(path, within) as file:
-        lines = enumerate(_lines(file, path, _LONGEST_LIST), start=1)  # a list may be one line
+        lines = enumerate(_lines(file, path, _LIST, _LIST), start=1)  # a list may be one line
         first = next((one for one in lines if one[1].strip()), (1, b""))
         if first[1].lstrip().startswith(b"["):
             yield from _items(first[1] + b"".join(line for _, line in lines), path)
@@ -206,7 +208,7 @@ def _folder(path: Path) -> Iterator[tuple[int, Passage]]:
 
 def _text(path: Path, name: str, within: Path | None = None) -> Iterator[tuple[int, Passage]]:
     with open_data(path, within) as file:
-        text = "".join(_decoded(file, path))
+        text = "".join(_decoded(file, path, _TEXT))
     name = name_of(Path(name))
     plain = Path(name.removesuffix(".gz"))
     title = plain.stem
@@ -232,8 +234,8 @@ def _chunks(text: str) -> Iterator[str]:
         yield "".join(chunk).strip()
 
 
-def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
-    return (_utf8(line, f"{path}:{number}") for number, line in enumerate(_lines(file, path), start=1))
+def _decoded(file: IO[bytes], path: Path, most: int | None = None) -> Iterator[str]:
+    return (_utf8(line, f"{path}:{number}") for number, line in enumerate(_lines(file, path, most), start=1))
 
 
 def _utf8(line: bytes, place: str) -> str:
@@ -243,15 +245,18 @@ def _utf8(line: bytes, place: str) -> str:
         raise DataError(f"{place}: not UTF-8 (byte {error.start + 1}); convert the file to UTF-8") from error
 
 
-def _lines(file: IO[bytes], path: Path, longest: int = _LONGEST) -> Iterator[bytes]:
-    """The lines, without a byte order mark; `DataError` for one of more than `longest` bytes, such as endless zeros."""
+def _lines(file: IO[bytes], path: Path, most: int | None = None, longest: int = LINE) -> Iterator[bytes]:
+    """The lines, without a byte order mark; `DataError` for what is longer than it may be (`flarekit.bounded`)."""
+    with _unbroken(path):
+        lines = read_lines(file, path, most, longest)
+        yield next(lines, b"").removeprefix(codecs.BOM_UTF8)
+        yield from lines
+
+
+@contextmanager
+def _unbroken(path: Path) -> Iterator[None]:
     try:
-        start = codecs.BOM_UTF8
-        while line := file.readline(longest + 1):
-            if len(line) > longest:
-                raise DataError(f"{path}: a line of more than {longest:,} bytes; break it, or give another file")
-            yield line.removeprefix(start)
-            start = b""
+        yield
     except (EOFError, zlib.error, OSError) as error:
         raise DataError(f"{path}: broken off or not gzip ({error}); fetch or write the file again") from error
 

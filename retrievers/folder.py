@@ -19,8 +19,9 @@ import orjson
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from flarekit.bounded import LINE, read_whole
 from flarekit.errors import DataError
-from flarekit.files import folder_files, open_file, own_folder, put_back, read_file, replace_file, replace_folder
+from flarekit.files import folder_files, open_file, own_folder, put_back, replace_file, replace_folder
 
 Kind = Literal["bm25", "dense", "hybrid"]
 FORMAT = 1
@@ -173,7 +174,8 @@ def _digest() -> hashlib.blake2b:
 def _read_object(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     try:
-        found = orjson.loads(read_file(path, folder))
+        with open_file(path, folder) as file:
+            found = orjson.loads(read_whole(file, path, LINE))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(f"{folder} is no index (it has no {MANIFEST}); `flarekit index build` makes one") from error
     except OSError as error:
