@@ -120,7 +120,7 @@ def read_run(path: Path, *, resumed: bool = False) -> RecordedRun:
     manifest = _read_manifest(path / "manifest.json")
     if not manifest.sealed:
         warnings.warn(f"{path}: recorded without checksums, so damage would go unseen", RunWarning, stacklevel=2)
-    questions = {question.id: question for _, question in _records(path, QUESTIONS, manifest, _QUESTION.validate_json)}
+    questions = {question.id: question for _, question in _records(path, QUESTIONS, manifest, _question)}
     if not questions:
         raise DataError(f"{path / QUESTIONS}: there is no question in it")
     traces: dict[str, dict[str, Trace]] = {}
@@ -162,6 +162,13 @@ def _expect_all(run: Path, numbers: set[int]) -> None:
         raise DataError(
             f"{run / TRACES}: {which} is lost from the end of its file; finish the run by `flarekit run`, or {ADVICE}"
         )
+
+
+def _question(line: bytes) -> Question:
+    question = _QUESTION.validate_json(line)
+    if not question.answers:
+        raise ValueError("answers: there must be at least one")
+    return question
 
 
 def _read_manifest(path: Path) -> Manifest:

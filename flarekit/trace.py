@@ -14,6 +14,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from flarekit.engine import Finish
+from flarekit.errors import quoted
 from flarekit.retrieval import Hit
 from flarekit.tokens import NotLogprobs, Token, admit, text_of
 
@@ -21,6 +22,11 @@ Moment = Literal["pre", "mid", "post"]
 """When a trigger is evaluated: before the first token, while tokens stream, after the last."""
 Role = Literal["weak", "strong"]
 """Which of a session's two engines: the one that answers, or the one that is called for help."""
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Number = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""What is read is bounded, so that sums and squares of it are numbers."""
+_MOST = 1 << 22
+"""Tokens of a trace. Spans need few bytes to name many."""
 
 
 @dataclass(slots=True)
@@ -28,13 +34,13 @@ class Probe:
     """A signal was measured by asking an engine, before generation or after it."""
 
     signal: str
-    value: float
+    value: Number
     role: Role
-    prompt_tokens: int = 0
-    cached_tokens: int | None = 0
-    generated_tokens: int = 0
-    at: float = 0.0
-    seconds: float = 0.0
+    prompt_tokens: Count = 0
+    cached_tokens: Count | None = 0
+    generated_tokens: Count = 0
+    at: Number = 0.0
+    seconds: Number = 0.0
     texts: list[str] = field(default_factory=list)
     """What was sampled, where the signal compares samples."""
     cached_estimated: bool = False
@@ -48,7 +54,7 @@ class Chosen:
 
     router: str
     policy: str
-    at: float = 0.0
+    at: Number = 0.0
     kind: Literal["chosen"] = "chosen"
 
 
@@ -58,15 +64,15 @@ class Fired:
 
     signal: str
     moment: Moment
-    value: float
-    threshold: float
+    value: Number
+    threshold: Number
     action: str
     """What is done about it: the action's name, such as "retrieve" or "escalate"."""
-    segment: int | None
+    segment: Count | None
     """Index of the segment (counted over the trace) whose stream it watched; None before generation."""
-    token: int | None
+    token: Count | None
     """Index of the token in that segment that the decision was taken at."""
-    at: float = 0.0
+    at: Number = 0.0
     kind: Literal["fired"] = "fired"
 
 
@@ -76,8 +82,8 @@ class Retrieved:
 
     query: str
     hits: Sequence[Hit]
-    at: float = 0.0
-    seconds: float = 0.0
+    at: Number = 0.0
+    seconds: Number = 0.0
     kind: Literal["retrieved"] = "retrieved"
 
 
@@ -89,7 +95,7 @@ class HandedOver:
     target: Role
     text: str
     """The committed text that it continues; empty where it starts again."""
-    at: float = 0.0
+    at: Number = 0.0
     kind: Literal["handed-over"] = "handed-over"
 
 
@@ -101,7 +107,7 @@ class Failed:
     """What failed: the retriever, the engine that answers (which was asked again), or the one called for help."""
     error: str
     """In one line, with all that is known of it."""
-    at: float = 0.0
+    at: Number = 0.0
     told: str = ""
     """What anybody may know of it: without addresses, and without what a server or a retriever quotes."""
     kind: Literal["failed"] = "failed"
@@ -113,19 +119,19 @@ class Segment:
 
     role: Role
     tokens: list[Token] = field(default_factory=list)
-    kept: int = 0
+    kept: Count = 0
     """How many of the tokens, from the first on, are part of the answer; the rest is a discarded draft."""
     finish: Finish = "closed"
-    prompt_tokens: int = 0
-    cached_tokens: int | None = None
+    prompt_tokens: Count = 0
+    cached_tokens: Count | None = None
     cached_estimated: bool = False
     """See `tokens.Usage.estimated`."""
-    replayed: int = 0
+    replayed: Count = 0
     """How many of the tokens a store of completions told again; `seconds` holds the time that they took at first."""
-    at: float = 0.0
-    first_token: float | None = None
+    at: Number = 0.0
+    first_token: Number | None = None
     """Seconds from the request to its first token."""
-    seconds: float = 0.0
+    seconds: Number = 0.0
     stop: str | int | None = None
     """The stop string or the id of the stop token that ended it; None for the model's own end."""
     kind: Literal["segment"] = "segment"
@@ -142,7 +148,7 @@ class Committed:
 
     role: Role
     tokens: Sequence[Token]
-    at: float = 0.0
+    at: Number = 0.0
     kind: Literal["committed"] = "committed"
 
     @property
@@ -202,7 +208,7 @@ class Trace:
     answer: str = ""
     """The short answer that was read out of it."""
     events: list[Event] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: Number = 0.0
 
     @property
     def segments(self) -> list[Segment]:
@@ -254,6 +260,7 @@ def _count(costs: Costs, role: Role, prompt: int, cached: int | None, generated:
 
 
 _ADAPTER = TypeAdapter(Trace)
+_SPANS = TypeAdapter(list[tuple[Count, Count]])
 Spans = Sequence[tuple[int, int]]
 """Tokens as ranges of a table that many traces share: (first place, how many), one after the other."""
 
@@ -288,12 +295,26 @@ def read_trace(line: bytes, table: Sequence[Token] = ()) -> Trace:
         raise
     if b'"spans"' in line:
         for event, fields in zip(trace.events, orjson.loads(line)["events"], strict=True):
-            if isinstance(event, Segment):
-                event.tokens = [token for start, count in fields["spans"] for token in _range(table, start, count)]
+            if isinstance(event, Segment) and "spans" in fields:
+                event.tokens = _of_spans(table, fields["spans"])
     for segment in trace.segments:
+        if segment.kept > len(segment.tokens):
+            raise ValueError(f"a segment keeps {segment.kept} of {len(segment.tokens)} tokens")
         for token in segment.tokens:
+            if not 0 <= token.id < 1 << 63:
+                raise ValueError(f"{quoted(token.id)} is no token's id")
             admit(*token)
     return trace
+
+
+def _of_spans(table: Sequence[Token], spans: object) -> list[Token]:
+    try:
+        pairs = _SPANS.validate_python(spans)
+    except ValidationError as error:
+        raise ValueError("spans that are no pairs of whole numbers") from error
+    if sum(count for _, count in pairs) > _MOST:
+        raise ValueError(f"refers to more than {_MOST:,} tokens")
+    return [token for start, count in pairs for token in _range(table, start, count)]
 
 
 def _range(table: Sequence[Token], start: int, count: int) -> Sequence[Token]:
