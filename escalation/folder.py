@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ FORMAT = 2
 _OWN = ("router.json", "weights.npz", "texts.json", "encoder")
 """What a router's folder may hold."""
 _UNREADABLE = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError, tokenize.TokenError),
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError, MemoryError),
 )
 """What reading and trying out a folder from anywhere may raise."""

@@ -59,7 +59,7 @@ def load_array(path: Path, dtype: type[np.generic], dimensions: int = 1) -> NDAr
     """A memory-mapped array of an index; `DataError` for another type or number of dimensions, or no array at all."""
     try:
         loaded: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (OSError, ValueError, EOFError, OverflowError, SyntaxError) as error:
+    except Exception as error:  # numpy reads a header as Python, whose tokenizer and parser have errors of their own
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: no array that an index has ({reason}); build the index again") from error
     if loaded.dtype != dtype or loaded.ndim != dimensions:
