@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from flarekit.errors import DataError, RunWarning
+from flarekit.errors import DataError, RunWarning, quoted
 from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.sealed import ADVICE, read_lines
 from flarekit.eval.tokentable import NAME, read_tokens
@@ -35,6 +35,8 @@ QUESTIONS, TRACES = "questions.jsonl", "traces"
 _RECORD = b'"record":'
 _NUMBER = re.compile(rb',"record":(\d+),"check":"[0-9a-f]*"}$')
 _QUESTION = TypeAdapter(Question)
+_REASON = 300
+"""Characters of what a validator says, which quotes what it read."""
 _LOG = logging.getLogger("flarekit")  # to stderr, unless a program that uses us says otherwise
 
 
@@ -222,10 +224,10 @@ def _records(
 
 def _reason(error: ValueError) -> str:
     if not isinstance(error, ValidationError):
-        return str(error)
+        return quoted(str(error), _REASON)
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    where = quoted(".".join(str(part)[:100] for part in first["loc"]))
+    return f"{where}: {quoted(first['msg'], _REASON)}" if where else quoted(first["msg"], _REASON)
 
 
 def _place(policy: str, planned: Sequence[str]) -> int:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from flarekit.errors import ConfigError, DataError
+from flarekit.errors import ConfigError, DataError, quoted
 from flarekit.files import open_file
 
 T = TypeVar("T")
@@ -55,8 +55,8 @@ def read_model(path: Path, model: TypeAdapter[T], *, missing: Any = None) -> T:
 def first_of(error: ValidationError) -> str:
     """The first thing that a model does not take: where, and why."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part)[:100] for part in first["loc"]) or "the file"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    where = quoted(".".join(str(part)[:100] for part in first["loc"])) or "the file"
+    return f"{where}: {quoted(first['msg'].removeprefix('Value error, '), 300)}"
 
 
 def count(value: Any, depth: int = 0) -> int:

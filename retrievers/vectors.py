@@ -38,7 +38,7 @@ def write_vectors(
     """
     rows = _rows(folder / ROWS, (len(passages), embedder.dimension))
     notes = folder / _DONE
-    done = set(notes.read_text().split()) if notes.exists() else set()
+    done = set(notes.read_text(errors="replace").split()) if notes.exists() else set()
     with notes.open("a") as file:
         for begin in range(0, len(passages), _BATCH):
             texts = [embedded(passage) for passage in passages[begin : begin + _BATCH]]
@@ -59,7 +59,7 @@ def forget_progress(folder: Path) -> None:
 
 def _rows(path: Path, shape: tuple[int, int]) -> Vectors:
     """The array that an earlier build left, or a new one."""
-    with suppress(OSError, ValueError):  # there is none, or it was cut off
+    with suppress(Exception):  # there is none, or it is damaged: numpy reads its header as Python
         rows = np.load(path, mmap_mode="r+", allow_pickle=False)
         if rows.shape == shape and rows.dtype == np.float32:
             return np.asarray(rows)
