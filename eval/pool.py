@@ -99,18 +99,19 @@ def optional_strings(record: Mapping[str, Any], name: str, place: str) -> list[s
     return [] if record.get(name) is None else take_strings(record, name, place)
 
 
-def unescaped(value: Any) -> Any:
+def unescaped(value: Any, depth: int = 8) -> Any:
     """A record without HTML's escapes, once, in every text that it holds: "&amp;lt;" becomes "&lt;".
 
-    Only what ends in a semicolon is one: "R&D", "?a=1&copy=2" and names that HTML does not know stay as they are.
+    What lies deeper than `depth` levels is no text of a question, and left as it is. Only what ends in a semicolon is
+    an escape: "R&D", "?a=1&copy=2" and names that HTML does not know stay as they are.
     """
     match value:
         case str():
             return _ESCAPE.sub(lambda found: html.unescape(found[0]), value) if "&" in value else value
-        case list():
-            return [unescaped(item) for item in value]
-        case dict():
-            return {key: unescaped(item) for key, item in value.items()}
+        case list() if depth:
+            return [unescaped(item, depth - 1) for item in value]
+        case dict() if depth:
+            return {key: unescaped(item, depth - 1) for key, item in value.items()}
     return value
 
 

@@ -22,11 +22,12 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from flarekit.bounded import LINE, read_whole
 from flarekit.errors import DataError, RunWarning, quoted
 from flarekit.eval.dataset import Metric, Question
 from flarekit.eval.sealed import ADVICE, read_lines
 from flarekit.eval.tokentable import NAME, read_tokens
-from flarekit.files import read_file
+from flarekit.files import open_file
 from flarekit.tokens import NotLogprobs, Token
 from flarekit.trace import Trace, read_trace
 
@@ -130,7 +131,7 @@ def read_run(path: Path, *, resumed: bool = False) -> RecordedRun:
     left_out: list[str] = []
     table = read_tokens(path, sealed=manifest.sealed, least=manifest.records.get(NAME, 0))
     names = {f"{TRACES}/{file.name}" for file in (path / TRACES).glob("*.jsonl")}
-    for name in sorted(names | {name for name in manifest.records if name.startswith(TRACES)}):
+    for name in sorted(names | {name for name, count in manifest.records.items() if count and name.startswith(TRACES)}):
         file = path / name
         parse = partial(_numbered_trace, table=table)
         for number, (record, trace) in _records(path, name, manifest, parse, resumed=resumed):
@@ -175,7 +176,8 @@ def _question(line: bytes) -> Question:
 
 def _read_manifest(path: Path) -> Manifest:
     try:
-        found = orjson.loads(read_file(path, path.parent))
+        with open_file(path, path.parent) as file:
+            found = orjson.loads(read_whole(file, path, LINE))
         manifest = Manifest.model_validate(found)
     except FileNotFoundError:
         raise DataError(f"{path.parent}: not a run directory (it holds no {path.name})") from None

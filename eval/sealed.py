@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from flarekit import bounded
 from flarekit.errors import DataError, RunWarning
-from flarekit.files import read_file
+from flarekit.files import open_file
 
 _LABELS = {b"}": b',"check":"', b"]": b',"'}
 """What stands before the checksum, by the line's last character."""
@@ -56,23 +57,31 @@ def read_lines(
     `sealed` lines are checked, and there must be `least` of them; where a run is `resumed` fewer are worth a warning.
     `DataError` names the file and the line at fault.
     """
-    path = run / name
-    try:
-        lines = read_file(path, run).split(b"\n")[:-1]  # what follows the last line end is unfinished
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
-    for number, line in enumerate(lines, start=1):
+    path, number = run / name, 0
+    there = not resumed or path.exists()  # a file that is gone has lost all its lines
+    for line in _lines_of(path, run) if there else ():
+        if not line.endswith(b"\n"):
+            break  # what follows the last line end is unfinished
+        number += 1
         try:
-            yield number, unseal_line(line, number) if sealed else line
+            yield number, unseal_line(line[:-1], number) if sealed else line[:-1]
         except ValueError as error:
             raise DataError(f"{path}:{number}: {error}; {ADVICE}") from error
-    if (lost := least - len(lines)) > 0:
+    if (lost := least - number) > 0:
         what = f"{path}: the last {'line is' if lost == 1 else f'{lost} lines are'} lost"
         if not resumed:
             raise DataError(f"{what}; finish the run again, or {ADVICE}")
         warnings.warn(f"{what}, and asked anew", RunWarning, stacklevel=2)
+
+
+def _lines_of(path: Path, run: Path) -> Iterator[bytes]:
+    try:
+        with open_file(path, run) as file:
+            yield from bounded.read_lines(file, path)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); {ADVICE}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def _lines(count: int) -> str:

@@ -14,13 +14,14 @@ import itertools
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, cast
 
 import orjson
 
-from flarekit.bounded import LINE, read_lines
+from flarekit.bounded import FILE, LINE, read_lines
 from flarekit.errors import DataError
 from flarekit.files import folder_files, name_of, open_file, replacing
 from flarekit.retrieval import Passage
@@ -36,7 +37,7 @@ _WORDS = 100
 """Of a passage that is cut out of a longer text, about: DPR's and BEIR's passages of Wikipedia have as many."""
 _TEXT = 1 << 28
 """Bytes of a text, which is read as a whole."""
-_LIST = 1 << 31
+_LIST = FILE
 """Bytes of a JSON list of questions, which may be one line; HotpotQA's training questions are 540 MB."""
 _LONGEST = LINE
 """Characters in a field of a TSV file: a quotation mark that nothing closes would otherwise take in the whole rest."""
@@ -106,7 +107,7 @@ def read_records(path: Path, within: Path | None = None) -> Iterator[tuple[str, 
     `DataError` names the place at fault; `within` is as in `open_data`.
     """
     with open_data(path, within) as file:
-        lines = enumerate(_lines(file, path, _LIST, _LIST), start=1)  # a list may be one line
+        lines = enumerate(_lines(file, path, _LIST, _LIST if _is_list(file) else LINE), start=1)
         first = next((one for one in lines if one[1].strip()), (1, b""))
         if first[1].lstrip().startswith(b"["):
             yield from _items(first[1] + b"".join(line for _, line in lines), path)
@@ -114,6 +115,13 @@ def read_records(path: Path, within: Path | None = None) -> Iterator[tuple[str, 
         for number, line in itertools.chain([first], lines):
             if line.strip():
                 yield f"{path}:{number}", _object(line, f"{path}:{number}")
+
+
+def _is_list(file: IO[bytes]) -> bool:
+    """Whether a file that was just opened begins as a JSON list, which may be one line."""
+    with suppress(OSError, EOFError, zlib.error):  # which reading will tell
+        return cast(BufferedReader, file).peek(64).removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"[", b"")
+    return False
 
 
 def _items(text: bytes, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -59,7 +59,7 @@ def test_a_secret_of_a_search_engine_loses_its_line_end(monkeypatch: pytest.Monk
         described._secret("SECRET")
 
 
-@pytest.mark.parametrize(("value", "says"), [("sk-1\n", "need one of 1\n"), (None, "none is asked of clients")])
+@pytest.mark.parametrize(("value", "says"), [("sk-1\n", 'clients need one of 1"'), (None, "none is asked of clients")])
 def test_the_server_says_at_its_start_whether_it_asks_for_keys(
     monkeypatch: pytest.MonkeyPatch, flarekit: Flarekit, value: str | None, says: str
 ) -> None:
@@ -67,4 +67,4 @@ def test_the_server_says_at_its_start_whether_it_asks_for_keys(
     if value:
         monkeypatch.setenv(API_KEY, value)
     ended = flarekit("serve", "--engine", NOWHERE, "--policy", "closed-book")
-    assert f"keys: {says}" in ended.err.replace("clients need", "need")
+    assert f"keys: {says}" in ended.err

@@ -140,7 +140,7 @@ async def test_what_is_no_token_breaks_the_stream(wrong: dict[str, Any]) -> None
 async def test_an_error_in_the_middle_says_what_the_server_says(error: Any) -> None:
     with pytest.raises(StreamBroken) as raised:
         await read(events(PARIS[0], {"error": error}))
-    assert str(raised.value).endswith(("out of memory", "an error without a message", "[1]"))
+    assert any(said in str(raised.value) for said in ("(out of memory)", "(an error without a message)", "([1])"))
     assert "\n" not in str(raised.value)
 
 
@@ -298,14 +298,14 @@ def test_a_comparison_goes_on_with_the_other_records(tmp_path: Path) -> None:
 def test_a_cached_completion_is_used_up_to_its_first_bad_number(bad: str) -> None:
     good = [Token(text, ord(text), -0.5, {text: -0.5}) for text in "abc"]
     stored = Record(good, [0.1, 0.2, 0.3], ended=True).dump().replace(b'"b",98,-0.5', f'"b",98,{bad}'.encode())
-    assert Record.load(stored) == Record(good[:1], [0.1], ended=False)
+    assert Record.load(stored) == Record(good[:1], [0.1], ended=False, cut=True)
 
 
 @pytest.mark.parametrize("key", ["", "\ufffd", " \ufffd"])
 def test_a_cached_completion_is_used_up_to_where_candidates_were_one_for_their_text(key: str) -> None:
     good = Token("a", 97, -0.5, {"a": -0.5, " b": -2.0})
     merged = Token("", 230, -0.5, {"a": -1.0, key: -0.5})
-    assert Record.load(Record([good, merged, good], [0.1] * 3, ended=True).dump()) == Record([good], [0.1], ended=False)
+    assert Record.load(Record([good, merged, good], [0.1] * 3, ended=True).dump()) == Record([good], [0.1], False, True)
 
 
 async def test_a_run_goes_on_over_a_cache_with_bad_values(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ LOOKS = {
     "post-retrieve": Look(_OLIVE, "cross"),
     "cascade": Look(_OLIVE, "circle"),
     "automix": Look(_OLIVE, "square"),
-    "self-verify-cascade": Look(_OLIVE, "square"),
+    "self-verify-cascade": Look(_OLIVE, "triangle-down"),
     "vote-cascade": Look(_OLIVE, "diamond"),
     "semantic-entropy": Look(_OLIVE, "triangle-up"),
     "oracle": Look("#8a7d3a", _STAR),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flarekit.cli.searching import EmbedderOption, tell_destinations
+from flarekit.cli.searching import EmbedderOption
 from flarekit.keys import key_of
 from flarekit.terminal import say
 
@@ -68,8 +68,6 @@ def serve(
 
     own = key_of("FLAREKIT_API_KEY")
     keys = [*([own] if own else []), *(read_keys(api_keys) if api_keys else [])]
-    asked = f"clients need one of {len(keys)}" if keys else "none is asked of clients (--api-keys asks for one)"
-    say(f"keys: {asked}", stderr=True)
     settings = start.Settings(
         engine,
         policy,
@@ -93,6 +91,4 @@ def serve(
         otlp=otlp,
         embedder=embedder,
     )
-    if index:
-        tell_destinations(index, embedder)
     uvloop.run(start.serve(settings, lambda url: say(f"ready: {url}/v1  page {url}/")))

@@ -22,6 +22,7 @@ from flarekit.addresses import shown
 from flarekit.errors import ConfigError, EngineUnavailable
 from flarekit.keys import key_of
 from flarekit.retrievers import open_index
+from flarekit.retrievers.index import destinations
 from flarekit.retrievers.shared import Shared
 from flarekit.serve.app import ENDPOINTS, create_app
 from flarekit.serve.exchange import Observer
@@ -97,11 +98,22 @@ async def serve(settings: Settings, ready: Callable[[str], None] = lambda url: N
     `ready` is told the server's URL as soon as it answers.
     """
     configure()
+    _tell(settings)
     with export(settings.otlp) as provider:
         # Without a collector of ours there may still be one that whoever runs this process has set up.
         async with running(settings, [Spans(provider, text=settings.log_text)]) as service:
             _collect_garbage_seldom()
             await Server(settings, service, ready).serve()
+
+
+def _tell(settings: Settings) -> None:
+    """Log who may use the server, and where queries go."""
+    log = structlog.get_logger("flarekit.serve")
+    count = len(settings.keys)
+    asked = f"clients need one of {count}" if count else "none is asked of clients (--api-keys asks for one)"
+    log.info(f"keys: {asked}")
+    for host in destinations(settings.index, embedder=settings.embedder) if settings.index else ():
+        log.info(f"queries are sent to {host}")
 
 
 def _collect_garbage_seldom() -> None:
