@@ -57,7 +57,8 @@ def compare(
     for reason in (reason for group in groups for reason in unlike(group)):
         say(f"Warning: {reason}", stderr=True)
     place = out or _here(runs[0])
-    page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
+    with console(stderr=True).status("writing the report: signals are fitted anew for their intervals …"):
+        page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
     say(f"Report: {page}", stderr=True)
 
 
