@@ -24,6 +24,8 @@ LENGTH = "question length"
 
 _ALMOST = 0.9
 """The share of one kind of question in one type from which on it lies almost in it alone."""
+_FEWEST = 5
+"""Questions of a kind below which no figure is given, and nothing need be warned of."""
 _APART = 0.1
 """How much smaller that type's share among the others must be: what nearly all questions are tells nothing."""
 
@@ -68,7 +70,7 @@ def lopsided(labels: Floats, types: Sequence[str]) -> str:
     yes = np.asarray(labels, dtype=bool)
     for side, name in ((yes, "with"), (~yes, "without")):
         here, there = (Counter(one for one, at in zip(types, rows, strict=True) if at) for rows in (side, ~side))
-        if not here or not there:
+        if here.total() < _FEWEST or not there:
             continue
         top, count = here.most_common(1)[0]
         share, other = count / here.total(), there[top] / there.total()
