@@ -94,6 +94,7 @@ def test_types_are_ordered_by_what_was_fitted_on_alone() -> None:
         ({"open": 19, "two-way": 1}, {"open": 19, "two-way": 1}, ""),
         ({"open": 15, "two-way": 5}, {"open": 5, "two-way": 15}, ""),
         ({"open": 5}, {}, ""),
+        ({"open": 4}, {"open": 5, "two-way": 40}, ""),  # too few to tell
     ],
 )
 def test_a_label_that_lies_in_one_type_is_warned_of(yes: dict[str, int], no: dict[str, int], warned: str) -> None:
