@@ -57,5 +57,5 @@ def test_an_index_is_built_and_searched_with_it(server: LocalServer, flarekit: F
     assert built.status == 0
     assert f"embedder {server.url}, dimension 384" in built.out
     for query, found in (("Which currency is used in Oslo?", "money"), ("the tallest mountain", "peak")):
-        searched = flarekit("index", "search", out, query, "-k", "1", "--json")
+        searched = flarekit("index", "search", out, query, "-k", "1", "--json", "--embedder", server.url)
         assert json.loads(searched.out)["id"] == found

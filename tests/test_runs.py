@@ -709,7 +709,7 @@ FILES = {
 TRAINED = {"adaptive-rag", "avengers-pro", "masrouter"}  # see test_trained_policies.py
 READY = [parse_policy(name) for name in POLICIES if name not in TRAINED]
 ALONE = [policy.spec for policy in READY if not policy.escalates]
-TOGETHER = [policy.spec for policy in READY if policy.escalates]
+TOGETHER = list(dict.fromkeys(policy.spec for policy in READY if policy.escalates))  # one has an old name too
 
 
 def kept_text(trace: Trace) -> str:
