@@ -80,7 +80,7 @@ def check(fitted: Fitted) -> None:
     samples, least = fitted.settings["samples"], fitted.settings["least_gain"]
     if not isinstance(samples, int) or samples < 1 or not isinstance(least, float) or not least > 0:
         raise ValueError("samples of at least 1, and a least_gain above 0, are expected")
-    counts = fitted.settings["hands_over_at"]
+    counts = fitted.settings.get("hands_over_at", [])
     if not isinstance(counts, list) or not all(type(count) is int and 0 <= count <= samples for count in counts):
         raise ValueError("hands_over_at lists numbers of agreeing judgements")
     fitted.expect(gains=(samples + 1,), beliefs=(samples + 1, len(STATES)))

@@ -36,7 +36,7 @@ def unseal_line(line: bytes, number: int) -> bytes:
     end = line[-1:]
     label = _LABELS.get(end, b"")
     start = len(line) - len(label) - _LENGTH - 2
-    if not label or start < 1 or line[start : start + len(label)] != label:
+    if not label or start < 1 or line[start : start + len(label)] != label or line[-2:-1] != b'"':
         raise ValueError("it has no checksum, so it is not what was written")
     body, found = line[:start] + end, line[start + len(label) : -2]
     if found == _checksum(body, number):

@@ -6,12 +6,14 @@ The slow ones run last. Each of the last three is skipped, with its reason, wher
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +28,8 @@ from postgres import postgres
 from flarekit.cli import main
 from flarekit.launch import local_server
 
+with suppress(ImportError):
+    importlib.import_module("setuptools")  # before anything imports distutils, or vLLM's own import of it fails
 SMALL = "smollm2-135m"
 # How long a test takes says how busy the machine is, not whether the code is right.
 settings.register_profile("flarekit", deadline=None)

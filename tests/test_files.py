@@ -376,5 +376,5 @@ def test_a_line_without_end_is_refused_before_it_is_read_whole(
                 packed.write(bytes(100 << 20))
         else:
             file.truncate(1 << 40)  # a terabyte that takes no room
-    with pytest.raises(DataError, match=r"a line of more than 67,108,864 bytes"):
+    with pytest.raises(DataError, match=r"a line of more than 64 MiB|unpacks to more than 250 times its size"):
         list(iter_corpus(tmp_path / name))

@@ -59,6 +59,14 @@ def same(one: Path, other: Path) -> bool:
         return False
 
 
+@given(st.sampled_from([b'{"a":"x"}\n', b'["x",1]\n']), st.integers(1, 99), st.integers(0, 200), st.integers(0, 7))
+def test_a_flipped_bit_of_a_line_is_noticed(line: bytes, number: int, place: int, bit: int) -> None:
+    content = bytearray(seal_line(line, number)[:-1])
+    content[place % len(content)] ^= 1 << bit
+    with pytest.raises(ValueError, match=r"checksum|written|lost|order"):
+        unseal_line(bytes(content), number)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.sampled_from(FILES), st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 def test_a_flipped_bit_anywhere_is_noticed_and_the_file_is_named(

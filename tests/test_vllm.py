@@ -325,7 +325,6 @@ BROKEN = {
     "not an object": event([1]),
     "a number": event(1),
     "no choices": event({"hello": 1}),
-    "no finish reason": event({"choices": [{"text": "a"}]}),
     "lists of different lengths": event(chunk("ab", [1, 2], strings=["a"])),
     "fewer probabilities than ids": event(chunk("ab", [1, 2, 3], strings=["a", "b"])),
     "an error object": event({"error": {"message": "the engine died\nTraceback ...", "code": 500}}),
