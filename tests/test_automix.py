@@ -254,7 +254,7 @@ def test_a_recorded_run_opens_with_specs_of_every_age(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", questions, traces, strong="large")
     app = typer.Typer()
     app.command()(compare)
-    ended = CliRunner().invoke(app, [str(run)], env={"COLUMNS": "200"})
+    ended = CliRunner().invoke(app, [str(run), "--out", str(run / "report")], env={"COLUMNS": "200"})
     assert ended.exit_code == 0, ended.output
     for arm in ages:
         assert (kind_of(arm).moment, kind_of(arm).action) == ("post", "escalate")

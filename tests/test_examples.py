@@ -40,4 +40,4 @@ def test_a_multi_hop_evaluation_from_a_file(vllm_server: TestServer, tmp_path: P
     flarekit = Path(sys.executable).with_name("flarekit")
     run = ("run", EXAMPLES / "multi_hop.yaml", "--engine", vllm_server.url, "--limit", "2", "--out", tmp_path / "run")
     call(flarekit, *run)
-    assert "iter-retgen" in call(flarekit, "compare", tmp_path / "run")
+    assert "iter-retgen" in call(flarekit, "compare", tmp_path / "run", "--out", tmp_path / "report")
