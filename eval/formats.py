@@ -119,7 +119,7 @@ def _wiki(name: str, items: Iterable[tuple[str, Item]], source: str, aliases: Ma
 
 
 def _wiki_record(item: Item, place: str, aliases: Mapping[str, list[str]]) -> Record:
-    answers = [take(item, "answer", str, place), *aliases.get(str(item.get("answer_id")), [])]
+    answers = [take(item, "answer", str, place), *_aliases_of(item, aliases)]
     answers += optional_strings(item, "answer_aliases", place)
     known = item.get("supporting_facts", ()) is not None
     facts = _pairs(item, "supporting_facts", ("title", "sent_id"), place) if known else []
