@@ -237,7 +237,10 @@ def _connect(uri: str, token: str | None, timeout: float) -> Any:
     pymilvus = required("pymilvus", "pymilvus")
     # Every error that it raises it prints too, with a traceback.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
-    return pymilvus.MilvusClient(uri, token=token or "", timeout=timeout)
+    # Its default, a ping every 10 s also where nothing is asked, is more than a gRPC server allows that was not told
+    # so: milvus-lite's ends the connection ("Too many pings").
+    pings = {"grpc.keepalive_time_ms": 360_000} if _is_file(uri) else {}
+    return pymilvus.MilvusClient(uri, token=token or "", timeout=timeout, grpc_options=pings)
 
 
 def _is_file(uri: str) -> bool:

@@ -100,6 +100,15 @@ def few_fits() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """No test writes into the folder that the tests are run in."""
+    there = set(os.listdir())
+    yield
+    left = {name for name in set(os.listdir()) - there if not name.startswith((".", "__"))}
+    assert not left, f"tests left {sorted(left)} behind"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ("browser" in item.keywords) + 2 * ("vllm" in item.keywords))
 

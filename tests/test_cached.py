@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ ANSWER = " It has 11 letters. So the answer is it."
 
 
 @asynccontextmanager
-async def opened(server: ScriptedVLLM, path: Path = Path(":memory:")) -> AsyncIterator[CachedEngine]:
+async def opened(server: ScriptedVLLM, path: Path | None = None) -> AsyncIterator[CachedEngine]:
     async with VLLMEngine(server.url) as engine:
-        with CompletionStore(path) as store:
+        with TemporaryDirectory() as folder, CompletionStore(path or Path(folder) / "store") as store:
             yield await cached(engine, store)
 
 
@@ -256,12 +257,14 @@ def _told(event: Any) -> Any:
 
 
 @pytest.mark.vllm
-async def test_a_real_model_goes_on_in_a_recorded_stream_as_it_would_have_alone(vllm_server: TestServer) -> None:
+async def test_a_real_model_goes_on_in_a_recorded_stream_as_it_would_have_alone(
+    vllm_server: TestServer, tmp_path: Path
+) -> None:
     async with VLLMEngine(vllm_server.url) as real:
         prompt = await real.tokenize("Once upon a time there was a")
         alone = await read(real, prompt, max_tokens=24)
         choices = [alone[0].id, alone[1].id]
-        with CompletionStore(Path(":memory:")) as store:
+        with CompletionStore(tmp_path / "store") as store:
             engine = await cached(real, store)
             await read(engine, prompt, 7, max_tokens=24)
             held = [*prompt, *(token.id for token in alone[:4])]

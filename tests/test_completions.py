@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
@@ -27,7 +28,7 @@ def test_what_was_put_is_got_again_by_whoever_opens_the_file(tmp_path: Path) -> 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.binary(max_size=8)), min_size=1))
 def test_of_several_values_the_one_of_highest_rank_stays(values: list[tuple[int, bytes]]) -> None:
-    with CompletionStore(Path(":memory:")) as store:
+    with TemporaryDirectory() as folder, CompletionStore(Path(folder) / "store") as store:
         for rank, value in values:
             store.put(b"key", value, rank)
         highest = max(rank for rank, _ in values)
@@ -71,6 +72,7 @@ def test_it_stays_below_its_size_and_forgets_what_was_not_used_for_longest(tmp_p
 WRITER = """
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from flarekit.completions import CompletionStore
 with CompletionStore(Path(sys.argv[1])) as store:
     for number in range(300):

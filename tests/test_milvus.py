@@ -99,3 +99,10 @@ def _own_collection(milvus_lite: str) -> str:
         index.add_index("vector", index_type="AUTOINDEX", metric_type="L2")
         client.create_collection("own", schema=schema, index_params=index)
     return "own"
+
+
+def test_the_server_of_a_file_is_pinged_less_often_than_it_allows(milvus_lite: str) -> None:
+    milvus.load(milvus_lite, "pinged", CORPUS)
+    client = milvus._connect(milvus_lite, None, 60.0)
+    assert client._handler._grpc_options["grpc.keepalive_time_ms"] > 300_000  # gRPC takes no more than one in 5 minutes
+    assert len(find(milvus.MilvusRetriever(milvus_lite, "pinged"), "capital", 2)) == 2
