@@ -53,7 +53,7 @@ lint: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/mypy tests/*.py examples/*.py benchmarks/*.py
+	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests examples benchmarks
 
 # A headless Chromium, for the tests that open the report as a reader would.
 browser:

@@ -29,7 +29,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from scripted_vllm import Body, ScriptedVLLM, event, saying
+from fakes.scripted_vllm import Body, ScriptedVLLM, event, saying
 
 ANSWER = "It is in Graz. It is a city."
 ASKED = {"model": "weak", "messages": [{"role": "user", "content": "?"}]}

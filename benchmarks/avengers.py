@@ -14,13 +14,14 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from flarekit.escalation.avengers_pro import choose, worth
-from flarekit.escalation.fitting import Task
-from flarekit.escalation.kinds import KINDS
-from flarekit.escalation.outcomes import Floats, Outcomes
-from flarekit.escalation.routers import fit_rows
+from flarekit.escalation.base import Task
+from flarekit.escalation.outcomes import Outcomes
+from flarekit.escalation.registry import KINDS
+from flarekit.escalation.routers.avengers_pro import choose, worth
 from flarekit.escalation.split import Rows, folds
-from flarekit.eval.outcomes import read_outcomes
+from flarekit.escalation.training import fit_rows
+from flarekit.eval.results.outcomes import read_outcomes
+from flarekit.stats.arrays import Floats
 
 FOLDS = 5
 ALPHAS = (0.3, 0.5, 0.7, 0.85, 1.0)

@@ -3,9 +3,10 @@
     PYTHONPATH=tests python benchmarks/coverage.py [repetitions]
     PYTHONPATH=tests python benchmarks/coverage.py fitted [repetitions [n ...]]
 
-Scores are like F1: many are 0, some are 1, and arms fail on the same questions (`tests/simulated.py`). Where 95 of 100
-intervals hold the truth, 1,000 repetitions measure .936 to .964 in 95 of 100 cases. The two families of arms have
-their ends in common. "Choice taken as given" is what an interval would do that does not choose again in each resample.
+Scores are like F1: many are 0, some are 1, and arms fail on the same questions (`tests/fakes/simulated.py`). Where 95
+of 100 intervals hold the truth, 1,000 repetitions measure .936 to .964 in 95 of 100 cases. The two families of arms
+have their ends in common. "Choice taken as given" is what an interval would do that does not choose again in each
+resample.
 """
 
 import math
@@ -16,14 +17,14 @@ from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
-from simulated import World, worth
 
-from flarekit.eval.crossfit import compare_families, split_draws
-from flarekit.eval.discrimination import auroc, interval
-from flarekit.eval.families import Matrix
-from flarekit.eval.frontier import hulls
-from flarekit.eval.refits import Values, drawn, refitted, resamples
-from flarekit.eval.statistics import Interval, paired_difference
+from fakes.simulated import World, worth
+from flarekit.eval.analysis.discrimination import auroc, interval
+from flarekit.eval.analysis.frontier.crossfit import compare_families, split_draws
+from flarekit.eval.analysis.frontier.families import Matrix
+from flarekit.eval.analysis.frontier.frontier import hulls
+from flarekit.eval.analysis.refits import Values, drawn, refitted, resamples
+from flarekit.stats.bootstrap import Interval, paired_difference
 
 SIZES = (50, 100, 200)
 BUDGET, SPLITS = 130.0, 4

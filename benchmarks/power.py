@@ -2,8 +2,8 @@
 
     PYTHONPATH=tests python benchmarks/power.py [repetitions]
 
-Simulated moments whose arms are truly alike, or of which one arm is truly .05 better (`tests/simulated.py`), compared
-as recorded runs are. Over 200 repetitions a share of 5% is measured as 2.4 to 9.0% in 95 of 100 cases.
+Simulated moments whose arms are truly alike, or of which one arm is truly .05 better (`tests/fakes/simulated.py`),
+compared as recorded runs are. Over 200 repetitions a share of 5% is measured as 2.4 to 9.0% in 95 of 100 cases.
 """
 
 import sys
@@ -12,10 +12,10 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from simulated import ENDS, Moments
 
-from flarekit.eval.crossfit import compare_families
-from flarekit.eval.power import ALTERNATIVES, family_trial, simulate
+from fakes.simulated import ENDS, Moments
+from flarekit.eval.analysis.frontier.crossfit import compare_families
+from flarekit.eval.analysis.frontier.power import ALTERNATIVES, family_trial, simulate
 
 BUDGET, COSTS, RESAMPLES = 120.0, (60.0, 180.0), 199
 LEVELS = (0.05, 0.05 / 9)

@@ -1,4 +1,4 @@
-"""How far the reckoned number of cached prompt tokens is from the one that vLLM reports (see flarekit/prefix.py).
+"""How far the reckoned number of cached prompt tokens is from the one that vLLM reports (flarekit/engines/prefix.py).
 
 First every stream is read to its end, so that both are known of each: the estimate with its first token, the count with
 its last. Then whole policies run twice: live, with a cache salt of their own, and over a store of completions as in a
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flarekit import Prompt, Session, Trace, VLLMEngine, parse_policy
-from flarekit.cached import cached
-from flarekit.completions import CompletionStore
-from flarekit.engine import Engine
-from flarekit.eval.world import build_world
+from flarekit.engines.cache.engine import cached
+from flarekit.engines.cache.store import CompletionStore
+from flarekit.engines.engine import Engine
+from flarekit.eval.data.world import build_world
 from flarekit.retrievers import BM25Retriever
 
 POLICIES = ("closed-book", "rag", "pre-retrieve", "p-ik", "flare", "self-consistency:samples=3", "self-verify-cascade")

@@ -26,22 +26,22 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from flarekit.cli.world import write_world
-from flarekit.encoders import Vectors
-from flarekit.eval.compare import load_runs
-from flarekit.eval.dataset import Dataset
-from flarekit.eval.formats import load_dataset
-from flarekit.eval.metrics import supporting_recall
-from flarekit.eval.statistics import paired_difference
+from flarekit.cli.evaluation.world import write_world
+from flarekit.engines.encoders import Vectors
+from flarekit.eval.data.dataset import Dataset
+from flarekit.eval.data.formats import load_dataset
+from flarekit.eval.data.metrics import supporting_recall
+from flarekit.eval.results.compare import load_runs
 from flarekit.retrieval import BatchRetriever, Hit, Passage
 from flarekit.retrievers import build_index, index_info, iter_corpus, open_index
-from flarekit.retrievers.bm25_index import BM25Part
-from flarekit.retrievers.dense import DensePart
-from flarekit.retrievers.embed import open_embedder
-from flarekit.retrievers.hybrid import HybridRanker
-from flarekit.retrievers.passages import Passages, write_passages
-from flarekit.retrievers.ranked import IndexRetriever, Ranker
-from flarekit.retrievers.text import words
+from flarekit.retrievers.corpus.passages import Passages, write_passages
+from flarekit.retrievers.dense.dense import DensePart
+from flarekit.retrievers.dense.embedder import open_embedder
+from flarekit.retrievers.index.hybrid import HybridRanker
+from flarekit.retrievers.index.ranked import IndexRetriever, Ranker
+from flarekit.retrievers.lexical.analyzer import words
+from flarekit.retrievers.lexical.bm25_index import BM25Part
+from flarekit.stats.bootstrap import paired_difference
 
 app = typer.Typer(help=__doc__, no_args_is_help=True)
 K = 5

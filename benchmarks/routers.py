@@ -1,6 +1,6 @@
 """Trained routers against each other, by questions that they were not fitted on.
 
-All by cross-validation, with intervals that hold for other questions to fit on, too (`flarekit.eval.refits`).
+All by cross-validation, with intervals that hold for other questions to fit on, too (`flarekit.eval.analysis.refits`).
 
 Recorded outcomes of another system:
 
@@ -25,17 +25,17 @@ import numpy as np
 import typer
 from numpy.typing import ArrayLike, NDArray
 
+from flarekit.escalation.base import Task
 from flarekit.escalation.baselines import lopsided, strata_of
-from flarekit.escalation.fitting import Task
-from flarekit.escalation.kinds import KINDS
 from flarekit.escalation.outcomes import TARGETS, Outcomes, Target
-from flarekit.escalation.ranking import auroc, auroc_within
-from flarekit.escalation.routers import ArmRouter, ScoreRouter, fit_rows, score_task
-from flarekit.eval.outcomes import read_outcomes
-from flarekit.eval.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
-from flarekit.eval.routing import holm, interval, oracle_scores, rate_curves, two_sided_p
-from flarekit.eval.statistics import Interval
-from flarekit.eval.trajectories import from_the_least
+from flarekit.escalation.registry import KINDS
+from flarekit.escalation.training import ArmRouter, ScoreRouter, fit_rows, score_task
+from flarekit.eval.analysis.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
+from flarekit.eval.analysis.routing import holm, interval, oracle_scores, rate_curves, two_sided_p
+from flarekit.eval.replay.trajectories import from_the_least
+from flarekit.eval.results.outcomes import read_outcomes
+from flarekit.stats.bootstrap import Interval
+from flarekit.stats.ranking import auroc, auroc_within
 
 Floats = NDArray[np.float64]
 BASELINE = "tfidf-lr"
@@ -53,7 +53,7 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
 routellm-bert is not among them: fine-tuning an encoder a hundred times over is dear, and without that its intervals
 would not hold."""
 SPLITS = {"routellm-mf": 1}
-"""Splits into folds where one is all that is affordable; else those of `flarekit.eval.refits`."""
+"""Splits into folds where one is all that is affordable; else those of `flarekit.eval.analysis.refits`."""
 CHOOSERS: dict[str, tuple[str, dict[str, Any]]] = {
     "adaptive-rag": ("adaptive-rag", {}),
     "avengers-pro α=1": ("avengers-pro", {"alpha": 1.0}),

@@ -19,18 +19,18 @@ from numpy.typing import ArrayLike, NDArray
 from flarekit.errors import DataError
 from flarekit.escalation.baselines import lopsided, strata_of
 from flarekit.escalation.outcomes import Outcomes
-from flarekit.escalation.ranking import auroc_within
-from flarekit.eval.discrimination import Difference, auroc, average_precision, holm, prr, too_few
-from flarekit.eval.information import BAR, LEARNED
-from flarekit.eval.metrics import f1
-from flarekit.eval.outcomes import label
-from flarekit.eval.readings import Answer, Reading, answer_of, read_signals, unhelped
-from flarekit.eval.recorded import RecordedRun, read_run
-from flarekit.eval.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
-from flarekit.eval.routing import interval, two_sided_p
-from flarekit.eval.statistics import Interval
-from flarekit.eval.trajectories import after, from_the_least, from_words, learned
-from flarekit.eval.wording import share
+from flarekit.eval.analysis.discrimination import Difference, auroc, average_precision, holm, prr, too_few
+from flarekit.eval.analysis.information import BAR, LEARNED
+from flarekit.eval.analysis.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
+from flarekit.eval.analysis.routing import interval, two_sided_p
+from flarekit.eval.analysis.wording import share
+from flarekit.eval.data.metrics import f1
+from flarekit.eval.replay.readings import Answer, Reading, answer_of, read_signals, unhelped
+from flarekit.eval.replay.trajectories import after, from_the_least, from_words, learned
+from flarekit.eval.results.outcomes import label
+from flarekit.eval.runs.recorded import RecordedRun, read_run
+from flarekit.stats.bootstrap import Interval
+from flarekit.stats.ranking import auroc_within
 
 Target = Literal["wrong", "helps", "hurts"]
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts")

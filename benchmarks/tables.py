@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 from flarekit.escalation import Prices
-from flarekit.eval.compare import Row, load_runs, table
-from flarekit.eval.statistics import Interval
-from flarekit.eval.wording import number, share, signed, verdict
+from flarekit.eval.analysis.wording import number, share, signed, verdict
+from flarekit.eval.results.compare import Row, load_runs, table
+from flarekit.stats.bootstrap import Interval
 
 COUNTED = {
     "prompt": "prompt",

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from flarekit.eval.recorded import RecordedRun, read_run
+from flarekit.eval.runs.recorded import RecordedRun, read_run
 from flarekit.trace import Trace
 
 SINGLE = "flare"

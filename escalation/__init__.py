@@ -6,16 +6,16 @@ Importing this loads no classifier and no encoder: a kind's libraries are import
 from collections.abc import Sequence
 from pathlib import Path
 
-from flarekit.escalation.costs import Prices, load_prices, price
-from flarekit.escalation.kinds import KINDS
+from flarekit.costs import Prices, load_prices, price
 from flarekit.escalation.outcomes import Outcomes, Target, label
-from flarekit.judgements import GROUPINGS, Grouping
-from flarekit.probes import ROUTERS, Router
+from flarekit.escalation.registry import KINDS
+from flarekit.signals.answer import GROUPINGS, Grouping
+from flarekit.signals.question import ROUTERS, Router
 
 
 def _register(kind: str) -> None:
     def load(folder: Path) -> Router:
-        from flarekit.escalation.routers import load_router
+        from flarekit.escalation.training import load_router
 
         return load_router(kind, folder)
 
@@ -24,7 +24,7 @@ def _register(kind: str) -> None:
 
 def _entailment(model: str) -> Grouping:
     def same_entailment(answers: Sequence[str], question: str) -> Sequence[int]:
-        from flarekit.escalation.entailment import same_entailment
+        from flarekit.signals.entailment import same_entailment
 
         return same_entailment(answers, question, model)
 

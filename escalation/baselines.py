@@ -12,13 +12,13 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.escalation.outcomes import Floats
-from flarekit.question import length, two_way
+from flarekit.stats.arrays import Floats
+from flarekit.text.question_type import length, two_way
 
 Rows = NDArray[np.int64]
 
 RULE = "question type (rule)"
-"""Two-way and yes/no questions against all others: `flarekit.question.two_way`."""
+"""Two-way and yes/no questions against all others: `flarekit.text.question_type.two_way`."""
 OWN = "question type (dataset's)"
 LENGTH = "question length"
 

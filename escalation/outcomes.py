@@ -1,7 +1,7 @@
 """What is known of earlier questions: how well every arm answered each, and what that cost. Routers are fitted on it.
 
 An **arm** is one way to answer: a policy's specification, or `model/specification` where several models are compared.
-`flarekit.eval.outcomes` reads outcomes from recorded runs.
+`flarekit.eval.results.outcomes` reads outcomes from recorded runs.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
 from flarekit.policies.base import split_arm
+from flarekit.stats.arrays import Floats
 
-Floats = NDArray[np.float64]
 Target = Literal["wrong", "helps", "hurts", "strong-wins"]
 """What a router predicts of the weak and the strong arm: see `label`."""
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts", "strong-wins")

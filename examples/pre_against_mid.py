@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from flarekit.escalation import Prices
-from flarekit.eval.compare import load_runs, table
 from flarekit.eval.report import write_report
-from flarekit.eval.runs import RunConfig, run
+from flarekit.eval.results.compare import load_runs, table
+from flarekit.eval.runs.runs import RunConfig, run
 
 
 def main(url: str, out: str, limit: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import sys
 
 from flarekit import Session, VLLMEngine, parse_policy
-from flarekit.eval.world import build_world
+from flarekit.eval.data.world import build_world
 from flarekit.retrievers import BM25Retriever
 
 

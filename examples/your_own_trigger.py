@@ -20,9 +20,9 @@ from flarekit import (
     parse_policy,
     policy,
 )
-from flarekit.eval.world import build_world
+from flarekit.eval.data.world import build_world
 from flarekit.retrievers import BM25Retriever
-from flarekit.signals import margin
+from flarekit.signals.token import margin
 
 
 def near_tie(token: Token) -> float:

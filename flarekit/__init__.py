@@ -11,7 +11,7 @@ The core is exported here. Around it stand `flarekit.retrievers` (corpora and in
 and the cost model) and `flarekit.eval` (datasets, runs, comparison, report).
 """
 
-from flarekit.actions import (
+from flarekit.actions.actions import (
     Action,
     Draft,
     Escalate,
@@ -27,7 +27,8 @@ from flarekit.actions import (
     sentence_query,
     uncertain_words_query,
 )
-from flarekit.engine import Engine, Stream
+from flarekit.engines.engine import Engine, Stream
+from flarekit.engines.vllm import VLLMEngine
 from flarekit.errors import (
     BadLogprobs,
     ConfigError,
@@ -42,14 +43,15 @@ from flarekit.errors import (
     StreamBroken,
     UnknownModel,
 )
-from flarekit.judgements import POST_SIGNALS, Answered, PostSignal, find_post_signal
-from flarekit.monitor import Monitor
 from flarekit.policies import POLICIES, Budget, Policy, Rule, parse_policy, policy, with_settings
-from flarekit.probes import PRE_SIGNALS, Chooser, PreSignal, find_pre_signal, load_router
-from flarekit.prompts import Exemplar, Prompt
+from flarekit.policies.triggers import Trigger, always
+from flarekit.prompts.few_shot import Exemplar, Prompt
 from flarekit.retrieval import Hit, Passage, Retriever
-from flarekit.session import Session
-from flarekit.signals import SIGNALS, Signal, StreamSignal, find_signal
+from flarekit.session.monitor import Monitor
+from flarekit.session.session import Session
+from flarekit.signals.answer import POST_SIGNALS, Answered, PostSignal, find_post_signal
+from flarekit.signals.question import PRE_SIGNALS, Chooser, PreSignal, find_pre_signal, load_router
+from flarekit.signals.token import SIGNALS, Signal, StreamSignal, find_signal
 from flarekit.tokens import Token, Usage, text_of
 from flarekit.trace import (
     Chosen,
@@ -66,8 +68,6 @@ from flarekit.trace import (
     read_trace,
     write_trace,
 )
-from flarekit.triggers import Trigger, always
-from flarekit.vllm import VLLMEngine
 
 __all__ = [
     "POLICIES",

@@ -17,7 +17,7 @@
     └── RunError               a run directory that belongs to another run, or cannot be written
 
 Messages are one line: what is wrong, where, and what to do. The CLI prints them and exits with status 2; foreign
-exceptions are turned into these where they enter (`flarekit.refusals` for HTTP), never further in.
+exceptions are turned into these where they enter (`flarekit.io.refusals` for HTTP), never further in.
 """
 
 from __future__ import annotations

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from heapq import nlargest
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from flarekit.errors import QUOTED, quoted
 
+Finish = Literal["stop", "length", "closed"]
+"""Why a stream ended: by itself (end of text or a stop string), at its token limit, or because we closed it."""
 IMPOSSIBLE = -9999.0
 """ln p of what cannot happen: JSON has no -inf, and vLLM writes this in its place."""
 _ROUNDING = 1e-4
@@ -33,7 +35,7 @@ class Token(NamedTuple):
     """ln p of the engine's K most likely tokens at this place (K is 10 unless asked otherwise).
 
     The keys tell the tokens apart: "token_id:7042" as the engine sends them, or the text of a token that no other one
-    here has (`flarekit.vocabulary`), as in records.
+    here has (`flarekit.engines.vocabulary`), as in records.
     """
 
 
@@ -79,9 +81,9 @@ class Usage:
     """Prompt tokens served from the server's prefix cache; None where the server does not say."""
     completion: int
     estimated: bool = False
-    """Whether `cached` is reckoned (`flarekit.prefix`), because the stream was closed before its usage was sent."""
+    """Whether `cached` is reckoned (`engines.prefix`), because the stream was closed before its usage was sent."""
     replayed: int = 0
-    """Part of `completion` that a store of completions told again (`flarekit.cached`)."""
+    """Part of `completion` that a store of completions told again (`flarekit.engines.cache.engine`)."""
     spared: float = 0.0
     """Seconds that those took when they were generated."""
 

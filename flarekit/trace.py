@@ -13,10 +13,9 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
-from flarekit.engine import Finish
 from flarekit.errors import quoted
 from flarekit.retrieval import Hit
-from flarekit.tokens import NotLogprobs, Token, admit, text_of
+from flarekit.tokens import Finish, NotLogprobs, Token, admit, text_of
 
 Moment = Literal["pre", "mid", "post"]
 """When a trigger is evaluated: before the first token, while tokens stream, after the last."""
@@ -185,7 +184,7 @@ class Costs:
     probes: int = 0
     seconds: float = 0.0
     reckoned_tokens: int = 0
-    """Part of `cached_tokens` that no server counted (`flarekit.prefix`): of streams closed early, and of all that ran
+    """Part of `cached_tokens` that no server counted (`engines.prefix`): of streams closed early, and of all that ran
     over a store of completions, as in a sweep."""
 
     @property

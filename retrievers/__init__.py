@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from flarekit.errors import ConfigError
 from flarekit.retrieval import Passage, Retriever
-from flarekit.retrievers.bm25 import BM25Retriever
-from flarekit.retrievers.corpus import iter_corpus, read_corpus, write_corpus
-from flarekit.retrievers.index import build_index, index_info, open_index
+from flarekit.retrievers.corpus.formats import iter_corpus, read_corpus, write_corpus
+from flarekit.retrievers.index.build import build_index, index_info, open_index
+from flarekit.retrievers.lexical.bm25 import BM25Retriever
 
 __all__ = [
     "BM25Retriever",

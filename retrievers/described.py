@@ -20,9 +20,9 @@ Or a search engine that somebody already runs::
     timeout: 2                       # seconds, for one search; 10 where it is left out
 
 Secrets stay in the environment: `password_env`, `api_key_env` (OpenSearch and Elasticsearch) and `token_env` (Milvus)
-name its variables. `embedder` names what made the vectors in Milvus and pgvector (`flarekit.retrievers.embed`); Milvus
-without one searches by BM25. Paths (`path`, `ca_certs`, Milvus' `url` where it is a local file, `rerank` where such a
-folder is there) are relative to the YAML file.
+name its variables. `embedder` names what made the vectors in Milvus and pgvector
+(`flarekit.retrievers.dense.embedder`); Milvus without one searches by BM25. Paths (`path`, `ca_certs`, Milvus' `url`
+where it is a local file, `rerank` where such a folder is there) are relative to the YAML file.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ from pydantic import (
 )
 
 from flarekit.errors import ConfigError
+from flarekit.io.settings import read_yaml
 from flarekit.retrieval import BatchRetriever
-from flarekit.retrievers.destinations import hosts, permit
-from flarekit.retrievers.embed import chosen, embedder_of_file
-from flarekit.retrievers.hybrid import Fusion
-from flarekit.retrievers.index import destinations, open_folder
+from flarekit.retrievers.dense.embedder import chosen, embedder_of_file
+from flarekit.retrievers.index.build import destinations, open_folder
+from flarekit.retrievers.index.hybrid import Fusion
+from flarekit.retrievers.remote.destinations import hosts, permit
 from flarekit.retrievers.rerank import DEPTH, Reranker
-from flarekit.settings import read_yaml
 
 
 class _Described(BaseModel):
@@ -125,7 +125,7 @@ class _Elastic(_Engine):
         return self
 
     def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
-        from flarekit.retrievers.elastic import ElasticRetriever
+        from flarekit.retrievers.remote.elastic import ElasticRetriever
 
         permit(self.url)
         api_key = _secret(self.api_key_env)
@@ -154,7 +154,7 @@ class _Milvus(_OfVectors):
     token_env: str | None = None
 
     def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
-        from flarekit.retrievers.milvus import MilvusRetriever
+        from flarekit.retrievers.remote.milvus import MilvusRetriever
 
         permit(self.url)
         return MilvusRetriever(
@@ -173,7 +173,7 @@ class _PgVector(_OfVectors):
     password_env: str | None = None
 
     def open(self, folder: Path, embedder: str | None) -> BatchRetriever:
-        from flarekit.retrievers.pgvector import PgVectorRetriever
+        from flarekit.retrievers.remote.pgvector import PgVectorRetriever
 
         permit(self.url)
         return PgVectorRetriever(
@@ -197,7 +197,7 @@ def open_described(path: Path, *, embedder: str | None = None) -> BatchRetriever
     `DataError` for a file that cannot be read and for an index that is not whole; `ConfigError`, which names the file,
     for a setting that is missing or does not apply, an environment variable that is not set, a client library that is
     not installed, a cross-encoder that is not to be had, and a server that nobody has allowed
-    (`flarekit.retrievers.destinations`). `embedder` is given in place of the one that the file names.
+    (`flarekit.retrievers.remote.destinations`). `embedder` is given in place of the one that the file names.
     """
     described = _read(path)
     try:

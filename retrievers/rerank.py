@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from flarekit.encoders import import_encoders, load_cross_encoder
+from flarekit.engines.encoders import import_encoders, load_cross_encoder
 from flarekit.errors import ConfigError
 from flarekit.retrieval import BatchRetriever, Hit
-from flarekit.retrievers.batched import Batched
+from flarekit.retrievers.base import Batched
 
 DEPTH = 20
 """Passages that are read for a query, unless told otherwise."""

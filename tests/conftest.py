@@ -23,10 +23,10 @@ import pytest
 import stamina
 import structlog
 from hypothesis import settings
-from postgres import postgres
 
+from fakes.postgres import postgres
 from flarekit.cli import main
-from flarekit.launch import local_server
+from flarekit.engines.local.launch import local_server
 
 with suppress(ImportError):
     importlib.import_module("setuptools")  # before anything imports distutils, or vLLM's own import of it fails
@@ -96,7 +96,7 @@ def few_fits() -> Iterator[None]:
     `test_refits` holds the intervals of the 25.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flarekit.eval.refits.GROUPS", 5)
+        patch.setattr("flarekit.eval.analysis.refits.GROUPS", 5)
         yield
 
 

@@ -39,7 +39,14 @@ def test_the_wheel_holds_the_package_alone(tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.split("/")[0].split("-")[0] for name in names} == {"flarekit"}
-    ours = ("session.py", "py.typed", "policies/base.py", "retrievers/bm25.py", "escalation/routers.py", "eval/runs.py")
+    ours = (
+        "session/session.py",
+        "py.typed",
+        "policies/base.py",
+        "retrievers/lexical/bm25.py",
+        "escalation/training.py",
+        "eval/runs/runs.py",
+    )
     for needed in ours:
         assert f"flarekit/{needed}" in names
     assert "flarekit/eval/report/templates/report.css" in names

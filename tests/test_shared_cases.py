@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import ScriptedEngine
 
+from fakes.scripted import ScriptedEngine
 from flarekit import Session, parse_policy
-from flarekit.eval.metrics import normalize_answer
-from flarekit.prompts import Prompt
+from flarekit.eval.data.metrics import normalize_answer
+from flarekit.prompts.few_shot import Prompt
 from flarekit.retrieval import Passage
 from flarekit.retrievers import build_index, open_index, write_corpus
-from flarekit.retrievers.bm25 import BM25Retriever
-from flarekit.sentences import SentenceSplitter, split_sentences
+from flarekit.retrievers.lexical.bm25 import BM25Retriever
+from flarekit.text.sentences import SentenceSplitter, split_sentences
 
 CASES = Path(__file__).parents[2] / "shared" / "cases"
 OTHERS = [Passage("1", "Danube", "The Danube flows through Vienna."), Passage("2", "巴黎", "巴黎是法国的城市。")]

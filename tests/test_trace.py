@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flarekit.engine import Finish
-from flarekit.eval.tokentable import TokenTable
+from flarekit.eval.runs.tokentable import TokenTable
 from flarekit.retrieval import Hit, Passage
-from flarekit.tokens import Token
+from flarekit.tokens import Finish, Token
 from flarekit.trace import (
     Costs,
     Event,

@@ -11,22 +11,22 @@ from typing import Any
 
 import altair as alt
 
+from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation.baselines import lopsided
-from flarekit.escalation.costs import Prices
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.budgets import Split, budgets_of, spending, split, split_rows
-from flarekit.eval.compare import Group, Row, cautions
-from flarekit.eval.information import curves, information_rows
-from flarekit.eval.refits import RESAMPLES
-from flarekit.eval.report.budget_chart import split_chart
-from flarekit.eval.report.charts import zoomable
+from flarekit.eval.analysis.budgets import Split, budgets_of, spending, split, split_rows
+from flarekit.eval.analysis.information import curves, information_rows
+from flarekit.eval.analysis.refits import RESAMPLES
+from flarekit.eval.analysis.study import TARGETS, read_study
+from flarekit.eval.analysis.verdict import Findings, Verdict, findings, verdict_sentences
+from flarekit.eval.analysis.wording import number, share, signed, verdict
+from flarekit.eval.report.charts.budget import split_chart
+from flarekit.eval.report.charts.cost_plot import zoomable
+from flarekit.eval.report.charts.information import AXES, SCORES, TITLES, information_chart
 from flarekit.eval.report.frontier_parts import NAMES, frontier_parts
-from flarekit.eval.report.information_chart import AXES, SCORES, TITLES, information_chart
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, interval_cell, plain_cell
-from flarekit.eval.study import TARGETS, read_study
-from flarekit.eval.verdict import Findings, Verdict, findings, verdict_sentences
-from flarekit.eval.wording import number, share, signed, verdict
+from flarekit.eval.results.compare import Group, Row, cautions
 
 _HELP = {"rag": "retrieval", "strong": "the strong model"}
 _DECIDING = "share of what the first and the second choose that is arms that decide, the rest being their common ends,"

@@ -8,14 +8,14 @@ from typing import Any
 
 import altair as alt
 
-from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group
-from flarekit.eval.families import ACTIONS, MOMENTS, Action, depths, ends, family, kind_of, matrix
-from flarekit.eval.frontier import Rating, Spot, end_range, hull, oracle_frontier, rating, spots
-from flarekit.eval.oracles import Oracle, oracles
-from flarekit.eval.report.charts import STYLE, zoomable
+from flarekit.costs import Prices
+from flarekit.eval.analysis.frontier.families import ACTIONS, MOMENTS, Action, depths, ends, family, kind_of, matrix
+from flarekit.eval.analysis.frontier.frontier import Rating, Spot, end_range, hull, oracle_frontier, rating, spots
+from flarekit.eval.analysis.frontier.oracles import Oracle, oracles
+from flarekit.eval.analysis.wording import number, share
+from flarekit.eval.report.charts.cost_plot import STYLE, zoomable
 from flarekit.eval.report.parts import NOTHING, Cell, Column, Figure, Table, interval_cell, plain_cell
-from flarekit.eval.wording import number, share
+from flarekit.eval.results.compare import Group
 from flarekit.trace import Moment
 
 NAMES = {"retrieve": "retrieving", "escalate": "escalating", "any": "retrieving and escalating"}

@@ -19,18 +19,18 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from flarekit.costs import Prices
 from flarekit.errors import RunError
-from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group, Row, baseline_of, notes_of, table
-from flarekit.eval.report.charts import OWN_LAYERS
+from flarekit.eval.analysis.wording import pairs
+from flarekit.eval.replay.fire_points import SCALE, WATCHES, own_threshold
+from flarekit.eval.report.charts.cost_plot import OWN_LAYERS
 from flarekit.eval.report.findings import tell
-from flarekit.eval.report.fire_points import SCALE, WATCHES, own_threshold
 from flarekit.eval.report.parts import Figure, Table, part_csv
 from flarekit.eval.report.policies import policy_figure, policy_table, table_csv
 from flarekit.eval.report.prices import PARTS, price_panel
 from flarekit.eval.report.questions import answered, index_view, packed, question_view
-from flarekit.eval.wording import pairs
-from flarekit.files import replace_file
+from flarekit.eval.results.compare import Group, Row, baseline_of, notes_of, table
+from flarekit.io.files import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SCRIPTS = (

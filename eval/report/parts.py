@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flarekit.eval.statistics import Interval
-from flarekit.eval.wording import bounds_text
+from flarekit.eval.analysis.wording import bounds_text
+from flarekit.stats.bootstrap import Interval
 
 
 @dataclass(frozen=True, slots=True)

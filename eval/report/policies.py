@@ -6,15 +6,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import COSTS, Group, Row, reckoned, unequal
-from flarekit.eval.curves import points
-from flarekit.eval.oracles import Oracle, oracle_sentence, retrieval_oracles
-from flarekit.eval.report.charts import SCORES, accuracy_cost, chart_rows, from_highest, plotted_costs, zoomable
+from flarekit.costs import Prices
+from flarekit.eval.analysis.frontier.curves import points
+from flarekit.eval.analysis.frontier.oracles import Oracle, oracle_sentence, retrieval_oracles
+from flarekit.eval.analysis.wording import number, share, signed
+from flarekit.eval.report.charts.cost_plot import (
+    SCORES,
+    accuracy_cost,
+    chart_rows,
+    from_highest,
+    plotted_costs,
+    zoomable,
+)
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
 from flarekit.eval.report.prices import point_parts
-from flarekit.eval.statistics import Interval
-from flarekit.eval.wording import number, share, signed
+from flarekit.eval.results.compare import COSTS, Group, Row, reckoned, unequal
+from flarekit.stats.bootstrap import Interval
 
 _MEANINGS = {
     "prompt": Column("Prompt", "tokens", "prompt tokens per question, cached ones included"),

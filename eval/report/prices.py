@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group
-from flarekit.eval.curves import PRE_FAMILIES, UNHELPED, Point, end_arm, pre_curves
+from flarekit.costs import Prices
+from flarekit.eval.analysis.frontier.curves import PRE_FAMILIES, UNHELPED, Point, end_arm, pre_curves
 from flarekit.eval.report.questions import answered
+from flarekit.eval.results.compare import Group
 from flarekit.trace import Costs
 
 PARTS = {

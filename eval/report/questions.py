@@ -14,11 +14,11 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flarekit.eval.compare import Group, Result
-from flarekit.eval.report.fire_points import COLUMNS, Seen, counted_as, peaks, walk
+from flarekit.engines.vocabulary import BY_ID
+from flarekit.eval.replay.fire_points import COLUMNS, Seen, counted_as, peaks, walk
+from flarekit.eval.results.compare import Group, Result
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment
-from flarekit.vocabulary import BY_ID
 
 _ALTERNATIVES = 5
 _LEAST = 0.005

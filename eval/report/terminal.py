@@ -10,13 +10,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from flarekit.escalation.costs import Prices
-from flarekit.eval.compare import Group, Row, cautions, notes_of, reckoned, unequal
-from flarekit.eval.oracles import oracle_sentence, retrieval_oracles
+from flarekit.costs import Prices
+from flarekit.eval.analysis.frontier.oracles import oracle_sentence, retrieval_oracles
+from flarekit.eval.analysis.verdict import findings
+from flarekit.eval.analysis.wording import bounds_text, number, share, signed
 from flarekit.eval.report.findings import headline
-from flarekit.eval.verdict import findings
-from flarekit.eval.wording import bounds_text, number, share, signed
-from flarekit.terminal import plain
+from flarekit.eval.results.compare import Group, Row, cautions, notes_of, reckoned, unequal
+from flarekit.io.terminal import plain
 
 
 def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:

@@ -17,22 +17,22 @@ from typing import Any, NoReturn
 import typer
 
 from flarekit.cli.ask import ask
-from flarekit.cli.calibrate import calibrate
-from flarekit.cli.compare import compare
 from flarekit.cli.demo import demo
 from flarekit.cli.doctor import doctor
+from flarekit.cli.evaluation.calibrate import calibrate
+from flarekit.cli.evaluation.compare import compare
+from flarekit.cli.evaluation.information import information
+from flarekit.cli.evaluation.power import power
+from flarekit.cli.evaluation.run import run
+from flarekit.cli.evaluation.sweep import sweep
+from flarekit.cli.evaluation.world import world
 from flarekit.cli.index import app as index
-from flarekit.cli.information import information
 from flarekit.cli.policies import policies, signals
-from flarekit.cli.power import power
 from flarekit.cli.router import app as router
-from flarekit.cli.run import run
 from flarekit.cli.serve import serve
-from flarekit.cli.sweep import sweep
 from flarekit.cli.vllm import vllm
-from flarekit.cli.world import world
 from flarekit.errors import ConfigError, FlarekitError, RunWarning
-from flarekit.terminal import console, line, prepare_streams, say, styled
+from flarekit.io.terminal import console, line, prepare_streams, say, styled
 
 app = typer.Typer(
     name="flarekit",

@@ -14,14 +14,14 @@ from rich.style import Style
 from rich.text import Text
 
 from flarekit.cli.searching import EmbedderOption, open_told
+from flarekit.engines.vllm import VLLMEngine
+from flarekit.engines.vocabulary import spell_trace
 from flarekit.errors import ConfigError
+from flarekit.io.terminal import console, line, say_json, styled
 from flarekit.policies import parse_policy
-from flarekit.session import Session
-from flarekit.terminal import console, line, say_json, styled
+from flarekit.session.session import Session
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
-from flarekit.vllm import VLLMEngine
-from flarekit.vocabulary import spell_trace
 
 TINTS = ((0.9, Style()), (0.6, Style(color="yellow")), (0.3, Style(color="dark_orange", underline=True)))
 """Lowest probability of each tint; below the last, a token is red and underlined."""

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from flarekit.cli.compare import compare
-from flarekit.cli.run import execute
+from flarekit.cli.evaluation.compare import compare
+from flarekit.cli.evaluation.run import execute
 from flarekit.cli.vllm import started_server
-from flarekit.terminal import console, styled
+from flarekit.io.terminal import console, styled
 
 POLICIES = ("closed-book", "rag", "flare", "pre-retrieve", "mid-retrieve")
 

@@ -9,8 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from flarekit.checkup import Finding, examine
-from flarekit.terminal import console
+from flarekit.engines.local.doctor import Finding, examine
+from flarekit.io.terminal import console
 
 
 def doctor(

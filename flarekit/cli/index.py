@@ -25,12 +25,12 @@ from rich.table import Column
 from rich.text import Text
 
 from flarekit.cli.searching import EmbedderOption, open_told
-from flarekit.eval.formats import load_dataset
+from flarekit.eval.data.formats import load_dataset
+from flarekit.io.terminal import console, line, say, say_json
 from flarekit.retrieval import Hit
-from flarekit.retrievers.folder import Kind, Manifest
-from flarekit.retrievers.index import Progress as OnProgress
-from flarekit.retrievers.index import build_index, index_info
-from flarekit.terminal import console, line, say, say_json
+from flarekit.retrievers.index.build import Progress as OnProgress
+from flarekit.retrievers.index.build import build_index, index_info
+from flarekit.retrievers.index.folder import Kind, Manifest
 
 _LOGGED = 60
 """Seconds between two lines of progress where nobody watches a terminal."""

@@ -11,12 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from flarekit.errors import ConfigError
-from flarekit.judgements import POST_SIGNALS
+from flarekit.io.terminal import console, styled
 from flarekit.policies import POLICIES, Builder, Policy
-from flarekit.probes import PRE_SIGNALS
-from flarekit.signals import ALWAYS, LENGTH, SEARCH_REQUEST, SIGNALS
-from flarekit.terminal import console, styled
-from flarekit.triggers import NEVER
+from flarekit.policies.triggers import NEVER
+from flarekit.signals.answer import POST_SIGNALS
+from flarekit.signals.question import PRE_SIGNALS
+from flarekit.signals.token import ALWAYS, LENGTH, SEARCH_REQUEST, SIGNALS
 
 _BEFORE = "pre-retrieve, pre-escalate"
 _SHAPES = {

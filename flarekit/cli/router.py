@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flarekit.terminal import say
+from flarekit.io.terminal import say
 
 if TYPE_CHECKING:
-    from flarekit.escalation.kinds import Kind as Known
+    from flarekit.escalation.registry import Kind as Known
 
 Target = Literal["wrong", "helps", "hurts", "strong-wins"]
 Kind = Literal[
@@ -66,8 +66,8 @@ def train(
 ) -> None:
     """Train a router on one part of what was recorded, and judge it on the rest."""
     # scikit-learn takes seconds to import: only this command waits for it.
-    from flarekit.escalation.routers import save_router, train_router
-    from flarekit.eval.outcomes import read_outcomes
+    from flarekit.escalation.training import save_router, train_router
+    from flarekit.eval.results.outcomes import read_outcomes
 
     given = {"encoder": encoder, "alpha": alpha, "cost_weight": cost_weight, "clusters": clusters, "labels": labels}
     options = {name: value for name, value in given.items() if value is not None} | _pairs(option or [], kind)
@@ -91,9 +91,9 @@ def train(
 @app.command()
 def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit router train` wrote.")]) -> None:
     """Say what is in a trained router: what it predicts, how well, and how it is used."""
-    from flarekit.escalation.folder import read_manifest
-    from flarekit.files import standing
-    from flarekit.probes import load_router
+    from flarekit.escalation.store import read_manifest
+    from flarekit.io.files import standing
+    from flarekit.signals.question import load_router
 
     load_router(folder)  # refuses a folder that is not whole
     say("\n".join(_described(read_manifest(standing(folder)), folder)))
@@ -101,8 +101,8 @@ def info(folder: Annotated[Path, typer.Argument(help="A folder that `flarekit ro
 
 def _recorded(kind: Kind, sources: Sequence[Path], weak: str) -> Any:
     """What the kind needs of the weak arm's answers, by question id; None where that is nothing."""
-    from flarekit.escalation.kinds import KINDS
-    from flarekit.eval.outcomes import read_answers, read_judgements
+    from flarekit.escalation.registry import KINDS
+    from flarekit.eval.results.outcomes import read_answers, read_judgements
 
     match KINDS[kind].shape:
         case "stream":
@@ -115,7 +115,7 @@ def _recorded(kind: Kind, sources: Sequence[Path], weak: str) -> Any:
 
 def _arms(kind: Kind, weak: str, strong: str | None, arms: Sequence[str] | None) -> Sequence[str]:
     """The arms to read: the fewer there are, the more questions have all of them."""
-    from flarekit.escalation.kinds import KINDS
+    from flarekit.escalation.registry import KINDS
 
     if KINDS[kind].shape == "chooser":
         return arms or ()
@@ -126,7 +126,7 @@ def _arms(kind: Kind, weak: str, strong: str | None, arms: Sequence[str] | None)
 
 def _pairs(options: Sequence[str], kind: Kind) -> dict[str, str]:
     from flarekit.errors import ConfigError
-    from flarekit.escalation.kinds import KINDS
+    from flarekit.escalation.registry import KINDS
 
     for option in options:
         if "=" not in option:
@@ -137,7 +137,7 @@ def _pairs(options: Sequence[str], kind: Kind) -> dict[str, str]:
 
 def _described(manifest: Mapping[str, Any], folder: Path) -> list[str]:
     """The manifest as lines to read."""
-    from flarekit.escalation.kinds import KINDS
+    from flarekit.escalation.registry import KINDS
 
     kind = KINDS[manifest["kind"]]
     split = {name: len(ids) for name, ids in manifest["split"].items()}

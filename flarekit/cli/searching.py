@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
+from flarekit.io.terminal import say
 from flarekit.retrieval import BatchRetriever
 from flarekit.retrievers import open_index
-from flarekit.retrievers.index import destinations
-from flarekit.terminal import say
+from flarekit.retrievers.index.build import destinations
 
 EmbedderOption = Annotated[
     str | None,

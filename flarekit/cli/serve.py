@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from flarekit.cli.searching import EmbedderOption
-from flarekit.keys import key_of
-from flarekit.terminal import say
+from flarekit.io.keys import key_of
+from flarekit.io.terminal import say
 
 _ENGINES = "URL of the vLLM server that answers; give it several times where several servers serve the model."
 
@@ -62,9 +62,9 @@ def serve(
     # A server's libraries are not loaded for every other command.
     import uvloop
 
-    from flarekit.serve import start
-    from flarekit.serve.gates import read_keys
-    from flarekit.serve.service import Limits
+    from flarekit.serve import server as start
+    from flarekit.serve.completions import Limits
+    from flarekit.serve.middleware import read_keys
 
     own = key_of("FLAREKIT_API_KEY")
     keys = [*([own] if own else []), *(read_keys(api_keys) if api_keys else [])]

@@ -15,14 +15,14 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from flarekit.launch import LocalServer, local_server
-from flarekit.models import resolve
-from flarekit.terminal import console, say
+from flarekit.engines.local.launch import LocalServer, local_server
+from flarekit.engines.local.models import resolve
+from flarekit.io.terminal import console, say
 
 
 @contextlib.contextmanager
 def started_server(model: str, port: int = 0, **options: Any) -> Iterator[LocalServer]:
-    """`flarekit.launch.local_server`, with its options, showing on stderr what it waits for."""
+    """`flarekit.engines.local.launch.local_server`, with its options, showing on stderr what it waits for."""
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with contextlib.ExitStack() as stack:
         # The display ends before the caller goes on, while the server stays with the caller.

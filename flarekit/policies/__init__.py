@@ -7,10 +7,10 @@ the answer stands. `base` holds what a policy is, and how one is written down.
 # In the order in which a table lists them: by moment.
 # isort: off
 from flarekit.policies import baselines
-from flarekit.policies import before
-from flarekit.policies import retrieval
-from flarekit.policies import handover
-from flarekit.policies import after
+from flarekit.policies import pre as before
+from flarekit.policies import mid_retrieve as retrieval
+from flarekit.policies import mid_escalate as handover
+from flarekit.policies import post as after
 
 # isort: on
 from flarekit.policies.base import (

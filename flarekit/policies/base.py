@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from flarekit.actions import Action, Escalate, Retrieve
+from flarekit.actions.actions import Action, Escalate, Retrieve
 from flarekit.errors import ConfigError
-from flarekit.probes import Chooser
-from flarekit.prompts import Prompt
-from flarekit.sentences import LOOKAHEAD
-from flarekit.triggers import Trigger
+from flarekit.policies.triggers import Trigger
+from flarekit.prompts.few_shot import Prompt
+from flarekit.signals.question import Chooser
+from flarekit.text.sentences import LOOKAHEAD
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Amount = Annotated[float, Field(ge=0)]

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from flarekit.actions import Escalate, Retrieve, Revise, Vote, Watch, question_query
-from flarekit.judgements import POST_SIGNALS
+from flarekit.actions.actions import Escalate, Retrieve, Revise, Vote, Watch, question_query
 from flarekit.policies.base import Count, Engines, K, Number, Policy, Probability, Rule, policy
-from flarekit.probes import PRE_SIGNALS
-from flarekit.prompts import DIRECT_EXEMPLARS, DIRECT_INSTRUCTION, ROLES, Prompt
-from flarekit.triggers import NEVER, Trigger, always
+from flarekit.policies.triggers import NEVER, Trigger, always
+from flarekit.prompts.few_shot import DIRECT_EXEMPLARS, DIRECT_INSTRUCTION, ROLES, Prompt
+from flarekit.signals.answer import POST_SIGNALS
+from flarekit.signals.question import PRE_SIGNALS
 
 RoleName = Literal["", "expert", "historian", "sceptic"]
 

@@ -15,10 +15,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from flarekit.errors import quoted
-from flarekit.serve.gates import UPLOAD, Draining, error_body, gated
-from flarekit.serve.metrics import Metrics
+from flarekit.serve.completions import Service
+from flarekit.serve.middleware import UPLOAD, Draining, error_body, gated
+from flarekit.serve.observers.metrics import Metrics
 from flarekit.serve.origins import allow_origins, check_origin, require_json
-from flarekit.serve.service import Service
 
 CHAT, COMPLETIONS = ENDPOINTS = ("/v1/chat/completions", "/v1/completions")
 PAGE = {"/": "index.html", "/page.css": "page.css", "/page.js": "page.js"}
@@ -40,7 +40,7 @@ def create_app(
 ) -> ASGIApp:
     """The application. `upstreams` tells for `/health` which engines answer; the server is well while one of them does.
 
-    The rest is as in `flarekit.serve.gates` and `flarekit.serve.origins`.
+    The rest is as in `flarekit.serve.middleware` and `flarekit.serve.origins`.
     """
     draining = draining or Draining()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from flarekit.errors import EngineError, EngineUnavailable, PromptTooLong, RequestRejected, RetrieverFailed, told
 from flarekit.retrieval import Hit, Retriever
-from flarekit.serve.asked import NotUnderstood
+from flarekit.serve.protocol.request import NotUnderstood
 
 _THE_CLIENTS = frozenset({400, 413, 422})
 """Statuses of an engine that concern the client's request; the others of 4xx concern ours."""

@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from flarekit.errors import ConfigError, quoted
-from flarekit.serve.gates import Refused, for_api, header_of, refusal
+from flarekit.serve.middleware import Refused, for_api, header_of, refusal
 
 ANY = "*"
 EXPOSED = ("retry-after", "x-flarekit-policy", "x-request-id")

@@ -14,7 +14,7 @@ function el(tag, attributes = {}, ...children) {
   return node;
 }
 
-// Figures are written as flarekit.eval.wording writes them.
+// Figures are written as flarekit.eval.analysis.wording writes them.
 
 const minus = (text) => (/^-[0.]*$/.test(text) ? text.slice(1) : text.replace("-", "−"));
 const share = (value) => {

@@ -1,0 +1,1 @@
+"""Analyses of results: differences, frontiers, information curves, budgets and verdicts."""

@@ -1,0 +1,1 @@
+"""Arms as points and mixtures of cost and score, compared at equal cost and at equal score."""

@@ -1,0 +1,1 @@
+"""Thresholds that meet a target, with guarantees."""

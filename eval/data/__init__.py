@@ -1,0 +1,1 @@
+"""Questions, answers and passages: datasets, metrics, and the built-in world."""

@@ -1,0 +1,1 @@
+"""Results: scores and costs of every question by every arm, and outcomes that routers learn from."""

@@ -1,0 +1,1 @@
+"""What a fired trigger does, one module an action, and the queries of a look-up."""

@@ -1,0 +1,1 @@
+"""Language models: what an engine is, vLLM over HTTP, a cache of its completions, and local servers."""

@@ -1,0 +1,1 @@
+"""vLLM on this machine: start and end a server, small models, and `flarekit doctor`."""

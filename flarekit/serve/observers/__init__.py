@@ -1,0 +1,1 @@
+"""Who watches requests: logs, metrics and traces."""

@@ -1,0 +1,1 @@
+"""OpenAI's protocol: what a request asks for, and what is answered."""

@@ -1,0 +1,1 @@
+"""Statistics: the bootstrap, intervals, ranking (AUROC, average precision), tests and their correction."""

@@ -1,0 +1,1 @@
+"""Text: sentences, words, stop strings, and answers in canonical form."""

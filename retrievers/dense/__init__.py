@@ -1,0 +1,1 @@
+"""Retrieval by meaning: embedders, vectors, and FAISS."""

@@ -1,0 +1,1 @@
+"""Retrieval by words: BM25 in memory and on disk."""

@@ -1,0 +1,1 @@
+"""Search engines that run elsewhere."""
