@@ -1,10 +1,11 @@
 # make setup  install everything into .venv        make test  set up, check and run all tests
-# make demo   show flarekit at work                make lint  style and types
+# make demo   show flarekit at work                make lint  style, types and imports
+# make quick  lint, and every test without vLLM and browser, in parallel
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .SILENT:
-.PHONY: setup test demo lint browser constraints clean
+.PHONY: setup test quick demo lint browser constraints clean
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -45,6 +46,9 @@ $(STAMP): pyproject.toml constraints.txt overrides.txt
 
 test: setup browser lint
 	$(BIN)/pytest
+
+quick: setup lint
+	$(BIN)/pytest -n auto --dist worksteal -m "not vllm and not browser"
 
 demo: setup
 	$(BIN)/flarekit demo

@@ -29,7 +29,8 @@ from flarekit.escalation.base import Task
 from flarekit.escalation.baselines import lopsided, strata_of
 from flarekit.escalation.outcomes import TARGETS, Outcomes, Target
 from flarekit.escalation.registry import KINDS
-from flarekit.escalation.training import ArmRouter, ScoreRouter, fit_rows, score_task
+from flarekit.escalation.trained import ArmRouter, ScoreRouter
+from flarekit.escalation.training import fit_rows, score_task
 from flarekit.eval.analysis.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
 from flarekit.eval.analysis.routing import holm, interval, oracle_scores, rate_curves, two_sided_p
 from flarekit.eval.replay.trajectories import from_the_least

@@ -15,7 +15,7 @@ from flarekit.signals.question import ROUTERS, Router
 
 def _register(kind: str) -> None:
     def load(folder: Path) -> Router:
-        from flarekit.escalation.training import load_router
+        from flarekit.escalation.trained import load_router
 
         return load_router(kind, folder)
 

@@ -1,23 +1,19 @@
 """Trained routers: classifiers that read only the question, and decide before anything is generated.
 
 `train_router` fits any kind of `flarekit.escalation.registry` on one part of recorded outcomes and judges it on the
-rest; `save_router` and `load_router` keep it. What a kind computes is in the module of its family.
+rest; `flarekit.escalation.trained` keeps it. What a kind computes is in the module of its family.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.engines.engine import Engine
 from flarekit.errors import ConfigError, DataError
 from flarekit.escalation import store as folders
 from flarekit.escalation.base import Fitted, Task
@@ -25,87 +21,22 @@ from flarekit.escalation.baselines import LENGTH, by_type, lengths_of, lopsided,
 from flarekit.escalation.outcomes import TARGETS, Outcomes, Target
 from flarekit.escalation.registry import Kind, find_kind
 from flarekit.escalation.routers.automix import AnswerRouter, hands_over
-from flarekit.escalation.routers.in_context import ask, shown
 from flarekit.escalation.routers.mid_lr import MidRouter
 from flarekit.escalation.split import digest, split
+from flarekit.escalation.trained import ArmRouter, AskedRouter, Router, ScoreRouter, as_router
 from flarekit.policies.base import split_arm
-from flarekit.prompts.few_shot import Prompt
-from flarekit.signals.question import probe_of
 from flarekit.stats.arrays import Floats
 from flarekit.stats.quality import auroc, chooser_metrics, handover_metrics, resampled, score_metrics, summary
 from flarekit.stats.ranking import auroc_within
 from flarekit.tokens import Token
-from flarekit.trace import Probe
 
 WORDS = "tfidf-lr"
 """The kind that every heavier one is held against."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScoreRouter:
-    """P(label) of a question; a pre-generation signal that costs no token."""
-
-    manifest: dict[str, Any]
-    fitted: Fitted
-    name: str
-    source: str
-    needs: str = "nothing"
-    high: float = 1.0
-
-    def probability(self, questions: Sequence[str]) -> Floats:
-        """P(label) of each of at least one question. Shape (questions,), 0 to 1."""
-        return np.asarray(find_kind(self.name).function("predict")(self.fitted, questions))
-
-    async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
-        """P(label) of this question, for nothing. An encoder takes its time, so other sessions go on meanwhile."""
-        found = await asyncio.to_thread(self.probability, [question])
-        return Probe(self.name, float(found[0]), "weak")
-
-
-@dataclass(frozen=True, slots=True)
-class AskedRouter:
-    """P(yes) of a model that is asked, with examples, whether it needs help; it pays for reading the question."""
-
-    manifest: dict[str, Any]
-    fitted: Fitted
-    name: str
-    source: str
-    needs: str = "allowed_token_ids"
-    high: float = 1.0
-
-    async def measure(self, question: str, engine: Engine, prompt: Prompt) -> Probe:
-        """P(yes), 0 to 1, with the tokens that asking took."""
-        examples = await asyncio.to_thread(shown, self.fitted, question)
-        value, usage = await ask(question, engine, examples)
-        return probe_of(self.name, value, usage)
-
-
-@dataclass(frozen=True, slots=True)
-class ArmRouter:
-    """Chooses one of several arms for a question, before generation and without a token."""
-
-    manifest: dict[str, Any]
-    fitted: Fitted
-    name: str
-    source: str
-    arms: Sequence[str]
-    """Policy specifications, or "MODEL/specification"."""
-
-    def choose(self, questions: Sequence[str], tradeoff: float | None = None) -> Sequence[int]:
-        """The place of an arm for each of at least one question; `tradeoff` None stands for the trained one.
-
-        What a trade-off means is the kind's own: see its module. `ConfigError` where it has none, or not that one.
-        """
-        found: NDArray[np.int64] = find_kind(self.name).function("choose")(self.fitted, questions, tradeoff)
-        return [int(place) for place in found]
-
-
-Router = ScoreRouter | AskedRouter | ArmRouter | MidRouter | AnswerRouter
 Recorded = Mapping[str, Sequence[Token]] | Mapping[str, Sequence[bool]]
 """What some kinds need of the weak arm's answers, by question id: `mid-lr` their tokens, `automix` whether each of
 several judgements calls the answer correct."""
-_QUESTION = "In which town was the architect of the opera house born?"
-_ANSWER = [Token(text, 0, -0.5, {text: -0.5, " a": -1.2}) for text in (" In", " Riga", ".")]
 
 
 def train_router(
@@ -145,7 +76,7 @@ def train_router(
         strata = truth.tolist()
     rows, test = split(outcomes.questions, strata, test_share, seed)
     fitted = fit_rows(known, task, rows, answers, options)
-    router = _router(_manifest(known, task, fitted, rows, test, strata), fitted)
+    router = as_router(_manifest(known, task, fitted, rows, test, strata), fitted)
     router.manifest["metrics"] = _metrics(router, task, rows, test, answers)
     router.manifest["warnings"] = _warnings(known, task)
     return router
@@ -192,65 +123,6 @@ def fit_rows(
     # What the arms are is part of what a chooser has learnt: its weights are in their order.
     names = {"arms": len(part.outcomes.arms), "arm_names": list(part.outcomes.arms)}
     return Fitted({**fitted.settings, **names}, fitted.arrays, fitted.texts, fitted.network)
-
-
-def save_router(router: Router, folder: Path) -> None:
-    """Write the router into `folder`; `DataError` where that cannot be written."""
-    folders.save(router.manifest, router.fitted, folder)
-
-
-def load_router(kind: str, folder: Path) -> Router:
-    """The router of that kind in `folder`, tried out on a question; `DataError` where it is not whole."""
-
-    def check(fitted: Fitted) -> None:
-        find_kind(kind).function("check")(fitted)
-
-    manifest, fitted = folders.load(folder, kind, check)
-    try:
-        router = _router(manifest, fitted)
-        _try(router)
-    except Exception as error:  # what a folder from anywhere holds may fail in any way once it is used
-        raise folders.not_whole(folder, error) from error
-    return router
-
-
-def _try(router: Router) -> None:
-    """Ask the router about a question, so that a folder fails where it is opened; `ValueError` for no probability."""
-    if isinstance(router, ArmRouter):
-        if not all(isinstance(arm, str) and split_arm(arm)[1] for arm in router.arms):
-            raise ValueError("arms are specifications of policies")
-        [place] = router.choose([_QUESTION])
-        if not 0 <= place < len(router.arms):
-            raise ValueError(f"it chooses arm {place} of {len(router.arms)}")
-        return
-    if isinstance(router, AskedRouter):
-        shown(router.fitted, _QUESTION)
-        return
-    if isinstance(router, AnswerRouter):
-        return  # whose check has seen to it
-    value = router.probability([_QUESTION])[0] if isinstance(router, ScoreRouter) else router(_ANSWER)
-    if not 0 <= value <= 1:
-        raise ValueError(f"it gives {value:g} for a probability")
-
-
-def loader(kind: str) -> Callable[[Path], Router]:
-    """`load_router` for one kind."""
-    return lambda folder: load_router(kind, folder)
-
-
-def _router(manifest: dict[str, Any], fitted: Fitted) -> Router:
-    kind = find_kind(manifest["kind"])
-    match kind.shape:
-        case "score":
-            return ScoreRouter(manifest, fitted, kind.name, kind.paper)
-        case "asked":
-            return AskedRouter(manifest, fitted, kind.name, kind.paper)
-        case "chooser":
-            return ArmRouter(manifest, fitted, kind.name, kind.paper, tuple(fitted.settings["arm_names"]))
-        case "stream":
-            return MidRouter(manifest, fitted)
-        case "answer":
-            return AnswerRouter(manifest, fitted)
 
 
 def _with_recorded(kind: Kind, outcomes: Outcomes, answers: Recorded | None) -> Outcomes:

@@ -53,21 +53,8 @@ from flarekit.signals.answer import POST_SIGNALS, Answered, PostSignal, find_pos
 from flarekit.signals.question import PRE_SIGNALS, Chooser, PreSignal, find_pre_signal, load_router
 from flarekit.signals.token import SIGNALS, Signal, StreamSignal, find_signal
 from flarekit.tokens import Token, Usage, text_of
-from flarekit.trace import (
-    Chosen,
-    Committed,
-    Costs,
-    Event,
-    Failed,
-    Fired,
-    HandedOver,
-    Probe,
-    Retrieved,
-    Segment,
-    Trace,
-    read_trace,
-    write_trace,
-)
+from flarekit.trace import Chosen, Committed, Costs, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment, Trace
+from flarekit.trace_format import read_trace, write_trace
 
 __all__ = [
     "POLICIES",

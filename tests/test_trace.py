@@ -13,20 +13,8 @@ from hypothesis import strategies as st
 from flarekit.eval.runs.tokentable import TokenTable
 from flarekit.retrieval import Hit, Passage
 from flarekit.tokens import Finish, Token
-from flarekit.trace import (
-    Costs,
-    Event,
-    Fired,
-    HandedOver,
-    Moment,
-    Probe,
-    Retrieved,
-    Role,
-    Segment,
-    Trace,
-    read_trace,
-    write_trace,
-)
+from flarekit.trace import Costs, Event, Fired, HandedOver, Moment, Probe, Retrieved, Role, Segment, Trace
+from flarekit.trace_format import read_trace, write_trace
 
 TEXTS = st.text(max_size=8)
 COUNTS = st.integers(0, 10**6)

@@ -52,9 +52,9 @@ def load_dataset(name: str, path: str | Path | None = None) -> Dataset:
     """
     if name == "world":
         return build_world() if path is None else load_world(path)
-    if name not in _LOADERS:
-        raise ConfigError(f"unknown dataset {name!r}; known are {', '.join(_LOADERS)} and world")
-    return _from_hub(name) if path is None else _LOADERS[name](path)
+    if name not in LOADERS:
+        raise ConfigError(f"unknown dataset {name!r}; known are {', '.join(LOADERS)} and world")
+    return _from_hub(name) if path is None else LOADERS[name](path)
 
 
 def load_hotpotqa(path: str | Path) -> Dataset:
@@ -249,7 +249,7 @@ def _from_hub(name: str) -> Dataset:
     return _musique(items, repository) if name == "musique" else _wiki(name, items, repository, {})
 
 
-_LOADERS: dict[str, Callable[[str | Path], Dataset]] = {
+LOADERS: dict[str, Callable[[str | Path], Dataset]] = {
     "hotpotqa": load_hotpotqa,
     "2wikimultihopqa": load_2wikimultihopqa,
     "musique": load_musique,

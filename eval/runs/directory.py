@@ -24,7 +24,8 @@ from flarekit.eval.runs.recorded import QUESTIONS, TRACES, numbered, read_run, s
 from flarekit.eval.runs.sealed import seal_line
 from flarekit.eval.runs.tokentable import NAME, TokenTable, read_tokens
 from flarekit.io.files import open_own, own_folder, replace_file
-from flarekit.trace import Trace, write_trace
+from flarekit.trace import Trace
+from flarekit.trace_format import write_trace
 
 MANIFEST = "manifest.json"
 _QUESTION = TypeAdapter(Question)

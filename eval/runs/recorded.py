@@ -29,7 +29,8 @@ from flarekit.eval.runs.sealed import ADVICE, read_lines
 from flarekit.eval.runs.tokentable import NAME, read_tokens
 from flarekit.io.files import open_file
 from flarekit.tokens import NotLogprobs, Token
-from flarekit.trace import Trace, read_trace
+from flarekit.trace import Trace
+from flarekit.trace_format import read_trace
 
 T = TypeVar("T")
 QUESTIONS, TRACES = "questions.jsonl", "traces"

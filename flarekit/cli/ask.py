@@ -21,7 +21,8 @@ from flarekit.io.terminal import console, line, say_json, styled
 from flarekit.policies import parse_policy
 from flarekit.session.session import Session
 from flarekit.tokens import Token
-from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace, write_trace
+from flarekit.trace import Chosen, Committed, Event, Failed, Fired, HandedOver, Probe, Retrieved, Trace
+from flarekit.trace_format import write_trace
 
 TINTS = ((0.9, Style()), (0.6, Style(color="yellow")), (0.3, Style(color="dark_orange", underline=True)))
 """Lowest probability of each tint; below the last, a token is red and underlined."""

@@ -66,7 +66,8 @@ def train(
 ) -> None:
     """Train a router on one part of what was recorded, and judge it on the rest."""
     # scikit-learn takes seconds to import: only this command waits for it.
-    from flarekit.escalation.training import save_router, train_router
+    from flarekit.escalation.trained import save_router
+    from flarekit.escalation.training import train_router
     from flarekit.eval.results.outcomes import read_outcomes
 
     given = {"encoder": encoder, "alpha": alpha, "cost_weight": cost_weight, "clusters": clusters, "labels": labels}

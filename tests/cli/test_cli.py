@@ -23,7 +23,7 @@ from flarekit.policies import POLICIES
 from flarekit.signals.answer import POST_SIGNALS
 from flarekit.signals.question import PRE_SIGNALS
 from flarekit.signals.token import SIGNALS
-from flarekit.trace import read_trace
+from flarekit.trace_format import read_trace
 
 NOWHERE = "http://127.0.0.1:9"
 """The discard port, where nothing listens."""

@@ -24,7 +24,8 @@ from flarekit.escalation.base import Fitted, Task
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers import automix
 from flarekit.escalation.routers.automix import AnswerRouter
-from flarekit.escalation.training import save_router, train_router
+from flarekit.escalation.trained import save_router
+from flarekit.escalation.training import train_router
 from flarekit.eval.analysis.frontier.families import kind_of
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.results.outcomes import read_judgements

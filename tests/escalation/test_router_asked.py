@@ -20,7 +20,8 @@ from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers import finetune
 from flarekit.escalation.routers.in_context import ask_prompt, shown
 from flarekit.escalation.split import normalize_question
-from flarekit.escalation.training import AskedRouter, ScoreRouter, save_router, train_router
+from flarekit.escalation.trained import AskedRouter, ScoreRouter, save_router
+from flarekit.escalation.training import train_router
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.question import load_router
 from flarekit.stats.arrays import Floats

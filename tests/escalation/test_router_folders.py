@@ -15,7 +15,7 @@ from conftest import Flarekit
 from fakes.forging import changed, places
 from fakes.trained_routers import LIGHT, trained, words  # noqa: F401 - a fixture that is used by itself
 from flarekit.errors import FlarekitError
-from flarekit.escalation.training import save_router
+from flarekit.escalation.trained import save_router
 from flarekit.signals.question import load_router
 
 OTHERS: tuple[Any, ...] = (None, True, -1, 10**30, 1e308, "", "x" * 300, [], [None], {}, {"a": []})

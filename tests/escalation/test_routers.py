@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 
 from fakes.scripted import ScriptedEngine
 from fakes.toy_outcomes import toy
-from fakes.trained_routers import LIGHT, train, trained
+from fakes.trained_routers import LIGHT, train, trained, words  # noqa: F401 - a fixture that is used by itself
 from flarekit.engines import encoders as encoder
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.registry import KINDS
 from flarekit.escalation.split import folds, normalize_question, split
-from flarekit.escalation.training import ArmRouter, ScoreRouter, save_router, train_router
+from flarekit.escalation.trained import ArmRouter, ScoreRouter, save_router
+from flarekit.escalation.training import train_router
 from flarekit.policies import parse_policy
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.answer import PostSignal

@@ -151,13 +151,14 @@ def test_no_copy_of_a_question_judges_what_it_was_fitted_on() -> None:
     assert honest == pytest.approx(0.5, abs=0.05)
 
 
+# Costs in steps of 1/1000: the solver takes a budget for kept that is exceeded by 1e-7.
+COSTS = st.sampled_from([0.0, 0.0, 5.0, 20.0, 33.3]) | st.floats(0, 40).map(lambda cost: round(cost, 3))
+
+
 @given(
     st.integers(1, 8).flatmap(
         lambda arms: st.tuples(
-            *(
-                st.lists(st.sampled_from([0.0, 0.0, 5.0, 20.0, 33.3]) | st.floats(0, 40), min_size=arms, max_size=arms)
-                for _ in range(2)
-            ),
+            *(st.lists(COSTS, min_size=arms, max_size=arms) for _ in range(2)),
             st.lists(st.floats(0, 1), min_size=arms, max_size=arms),
         )
     ),

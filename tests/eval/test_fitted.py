@@ -24,7 +24,8 @@ from flarekit.errors import DataError
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.registry import KINDS
 from flarekit.escalation.split import normalize_question
-from flarekit.escalation.training import save_router, train_router
+from flarekit.escalation.trained import save_router
+from flarekit.escalation.training import train_router
 from flarekit.eval.analysis.frontier.families import matrix
 from flarekit.eval.analysis.study import read_study
 from flarekit.eval.calibration.calibrate import calibrate, parse_target

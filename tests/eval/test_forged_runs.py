@@ -17,7 +17,8 @@ from flarekit.errors import DataError, FlarekitError
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.runs.recorded import RecordedRun, read_run
 from flarekit.eval.runs.tokentable import TokenTable
-from flarekit.trace import Failed, Fired, HandedOver, Probe, Trace, read_trace, write_trace
+from flarekit.trace import Failed, Fired, HandedOver, Probe, Trace
+from flarekit.trace_format import read_trace, write_trace
 
 OTHERS: tuple[Any, ...] = (
     *(None, True, -1, 0, 10**30, 2**52, 1e308, 1e99, "", "x" * 300, "../../x\n\x1b[31m", "rag:k=x"),

@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 from flarekit.eval.data.dataset import Question
 from flarekit.retrieval import Hit, Passage
 from flarekit.tokens import Token
-from flarekit.trace import Retrieved, Role, Segment, Trace, write_trace
+from flarekit.trace import Retrieved, Role, Segment, Trace
+from flarekit.trace_format import write_trace
 
 
 def tokens(text: str, p: float = 0.9) -> list[Token]:

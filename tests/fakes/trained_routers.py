@@ -13,7 +13,8 @@ from fakes.toy_outcomes import toy, word_encoder
 from flarekit.engines import encoders as encoder
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.registry import KINDS
-from flarekit.escalation.training import Router, train_router
+from flarekit.escalation.trained import Router
+from flarekit.escalation.training import train_router
 from flarekit.tokens import Token
 
 LIGHT = [name for name in KINDS if name != "routellm-bert"]

@@ -13,7 +13,8 @@ from fakes.scripted import tokens
 from flarekit.engines.vllm import VLLMEngine
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.registry import KINDS
-from flarekit.escalation.training import save_router, train_router
+from flarekit.escalation.trained import save_router
+from flarekit.escalation.training import train_router
 from flarekit.eval.data.world import build_world
 from flarekit.policies import parse_policy
 from flarekit.retrievers import BM25Retriever

@@ -100,7 +100,9 @@ def test_another_process_finds_the_same(tmp_path: Path, flat_up_to: int) -> None
     queries = ["capital of norway", "riga river", "a novel", "who"]
     here = plain(DensePart(tmp_path, made, passages, embedder=WordVectors()).rank(queries, 7))
     program = (
-        "import json, sys; from pathlib import Path; from fakes.embedders import *; folder = Path(sys.argv[1]);"
+        "import json, sys; from pathlib import Path; from fakes.embedders import WordVectors, plain;"
+        "from flarekit.retrievers.corpus.passages import Passages;"
+        "from flarekit.retrievers.dense.dense import DensePart; folder = Path(sys.argv[1]);"
         "part = DensePart(folder, json.loads(sys.argv[2]), Passages(folder), embedder=WordVectors());"
         "print(json.dumps(plain(part.rank(json.loads(sys.argv[3]), 7))))"
     )

@@ -127,7 +127,7 @@ def test_a_corpus_that_cannot_be_indexed_leaves_the_old_index(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flarekit import files
+from flarekit.io import files
 from flarekit.retrievers import build_index
 
 def die(*_):
@@ -200,7 +200,8 @@ EMBEDDED = """
 import os, signal, sys
 from pathlib import Path
 from fakes.embedders import Counting
-from flarekit.retrievers import build_index, embed
+from flarekit.retrievers import build_index
+from flarekit.retrievers.dense import embedder as embed
 
 embed.open_embedder = lambda *name, **options: Counting(lambda: os.kill(os.getpid(), signal.SIGKILL))
 build_index(Path(sys.argv[1]), Path(sys.argv[2]), "dense")
