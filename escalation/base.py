@@ -8,12 +8,15 @@ predicts the same.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from flarekit.engines import encoders as encoder
 from flarekit.errors import ConfigError, DataError
@@ -67,6 +70,17 @@ class Fitted:
                 if size != expected or size == 0:
                     raise ValueError(f"the array {name!r} has the shape {shape}")
         return sizes
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Fit with one thread of BLAS: the matrices are so small that threads cost far more than they save."""
+    limits: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return limits
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def sigmoid(logits: NDArray[Any]) -> Floats:

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, softmax
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread, softmax
 from flarekit.escalation.outcomes import WRONG_BELOW
 from flarekit.escalation.routers.linear import check_terms, word_features, words
 from flarekit.stats.arrays import Floats
@@ -43,7 +43,8 @@ def fit(task: Task, *, features: Features = "tfidf", encoder: str = DEFAULT, c: 
     else:
         settings["encoder"] = encoder
         inputs = embed(encoder, task.questions)
-    model = LogisticRegression(C=c, max_iter=2000).fit(inputs, labels)
+    with one_thread():
+        model = LogisticRegression(C=c, max_iter=2000).fit(inputs, labels)
     binary = len(model.classes_) == 2  # for two labels there is one row, the second one's logit
     arrays |= {
         "coefficients": np.vstack([0 * model.coef_, model.coef_]) if binary else model.coef_,

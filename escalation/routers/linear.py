@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import DataError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, sigmoid
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread, sigmoid
 from flarekit.stats.arrays import Floats
 
 
@@ -80,7 +80,8 @@ def fit_logistic(features: Any, labels: Floats, *, c: float, balanced: bool) -> 
     sparse = scipy.sparse.issparse(features)
     stacked = (scipy.sparse.vstack if sparse else np.vstack)([features[rows[0]], features[rows[1]]])
     truth = np.repeat([True, False], [len(rows[0]), len(rows[1])])
-    model = LogisticRegression(C=c, max_iter=2000).fit(stacked, truth, sample_weight=np.concatenate(shares))
+    with one_thread():
+        model = LogisticRegression(C=c, max_iter=2000).fit(stacked, truth, sample_weight=np.concatenate(shares))
     return model.coef_[0].astype(np.float64), np.asarray(model.intercept_[0], dtype=np.float64)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from flarekit.errors import DataError
-from flarekit.escalation.base import Fitted, at_least
+from flarekit.escalation.base import Fitted, at_least, one_thread
 from flarekit.signals.online import Running
 from flarekit.signals.token import LOGPROBS, Span, entropy, improbability, margin, surprisal
 from flarekit.stats.arrays import Floats
@@ -143,7 +143,8 @@ def fit_features(features: Sequence[Floats], labels: NDArray[Any], *, c: float =
     scale[scale < 1e-9] = 1.0
     weights = np.repeat(1 / np.maximum(lengths, 1), lengths)
     model = LogisticRegression(C=c, class_weight="balanced", max_iter=2000)
-    model.fit((stacked - mean) / scale, truth, sample_weight=weights)
+    with one_thread():
+        model.fit((stacked - mean) / scale, truth, sample_weight=weights)
     arrays = {
         "mean": mean,
         "scale": scale,
