@@ -11,11 +11,11 @@ The core is exported here. Around it stand `flarekit.retrievers` (corpora and in
 and the cost model) and `flarekit.eval` (datasets, runs, comparison, report).
 """
 
-from flarekit.actions.actions import (
+from flarekit.actions import (
     Action,
-    Draft,
     Escalate,
     Query,
+    QueryContext,
     Retrieve,
     Revise,
     Vote,
@@ -56,6 +56,9 @@ from flarekit.tokens import Token, Usage, text_of
 from flarekit.trace import Chosen, Committed, Costs, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment, Trace
 from flarekit.trace_format import read_trace, write_trace
 
+Draft = QueryContext
+"""Its name until it was renamed."""
+
 __all__ = [
     "POLICIES",
     "POST_SIGNALS",
@@ -93,6 +96,7 @@ __all__ = [
     "Prompt",
     "PromptTooLong",
     "Query",
+    "QueryContext",
     "RequestRejected",
     "Retrieve",
     "Retrieved",

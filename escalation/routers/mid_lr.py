@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 
 from flarekit.errors import DataError
 from flarekit.escalation.base import Fitted, at_least, one_thread
-from flarekit.signals.online import Running
+from flarekit.signals.online import OnlineSignal
 from flarekit.signals.token import LOGPROBS, Span, entropy, improbability, margin, surprisal
 from flarekit.stats.arrays import Floats
 from flarekit.text.sentences import LOOKAHEAD, SentenceSplitter
@@ -185,9 +185,9 @@ class MidRouter:
         """The highest P(label) at any sentence end: what a trigger that is read there sees; 0 for no tokens."""
         return max(map(self.probability, sentence_features(tokens).tolist()), default=0.0)
 
-    def running(self) -> Running:
+    def running(self) -> OnlineSignal:
         """The same value, token by token; it was fitted on sentence ends, so it is meant to be read there."""
-        return _RunningRouter(self)
+        return _OnlineRouter(self)
 
     def probability(self, features: Sequence[float]) -> float:
         """P(label) from one row of features, 0 to 1."""
@@ -205,7 +205,7 @@ def _probability(features: Sequence[float], slopes: Sequence[float], constant: f
     return 1 / (1 + math.exp(-min(max(total, -700.0), 700.0)))
 
 
-class _RunningRouter:
+class _OnlineRouter:
     """P(label) along an answer: constant time per token, in plain floats."""
 
     __slots__ = ("_constant", "_slopes", "_watched", "value")

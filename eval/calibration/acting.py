@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.actions.actions import Action, Escalate, Retrieve, Watch, question_query
+from flarekit.actions import Action, Escalate, Retrieve, Watch, question_query
 from flarekit.costs import Prices, price
 from flarekit.engines.engine import Engine
 from flarekit.errors import ConfigError, DataError, FlarekitError

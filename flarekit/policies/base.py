@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from flarekit.actions.actions import Action, Escalate, Retrieve
+from flarekit.actions.base import Action, Need
 from flarekit.errors import ConfigError
 from flarekit.policies.triggers import Trigger
 from flarekit.prompts.few_shot import Prompt
@@ -74,13 +74,13 @@ class Policy:
     @property
     def retrieves(self) -> bool:
         """Whether it may need a retriever."""
-        return self._may("retrieves", Retrieve)
+        return self._may("retrieves", "retriever")
 
     @property
     def escalates(self) -> bool:
         """Whether it may need a strong engine."""
         models = {split_arm(arm)[0] for arm in self._arms}
-        return len(models) > 1 or self._may("escalates", Escalate)
+        return len(models) > 1 or self._may("escalates", "strong")
 
     @property
     def revises(self) -> bool:
@@ -91,8 +91,8 @@ class Policy:
     def _arms(self) -> tuple[str, ...]:
         return tuple(self.chooser.arms) if self.chooser else ()
 
-    def _may(self, what: str, action: type) -> bool:
-        own = any(isinstance(rule.action, action) for rule in self.rules)
+    def _may(self, what: str, need: Need) -> bool:
+        own = any(rule.action.needs == need for rule in self.rules)
         return own or any(getattr(parse_policy(split_arm(arm)[1]), what) for arm in self._arms)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from flarekit.actions.actions import Escalate, Retrieve, Revise, Vote, Watch, question_query
+from flarekit.actions import Escalate, Retrieve, Revise, Vote, Watch, question_query
 from flarekit.policies.base import Count, Engines, K, Number, Policy, Probability, Rule, policy
 from flarekit.policies.triggers import NEVER, Trigger, always
 from flarekit.prompts.few_shot import DIRECT_EXEMPLARS, DIRECT_INSTRUCTION, ROLES, Prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flarekit.actions.actions import Escalate
+from flarekit.actions import Escalate
 from flarekit.errors import ConfigError
 from flarekit.policies.base import Amount, Count, Rule, policy
 from flarekit.policies.triggers import Reading, Trigger

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from flarekit.actions.actions import (
+from flarekit.actions import (
     Retrieve,
     last_tokens_query,
     masked_draft_query,

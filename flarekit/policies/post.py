@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flarekit.actions.actions import Escalate, Retrieve, Vote, question_query
+from flarekit.actions import Escalate, Retrieve, Vote, question_query
 from flarekit.errors import ConfigError
 from flarekit.policies.base import POLICIES, Amount, Count, K, Policy, Probability, Rule, policy
 from flarekit.policies.triggers import NEVER, Trigger, always

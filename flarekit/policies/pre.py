@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flarekit.actions.actions import Escalate, Retrieve, question_query
+from flarekit.actions import Escalate, Retrieve, question_query
 from flarekit.policies.base import Amount, Count, K, Policy, Probability, Rule, policy
 from flarekit.policies.triggers import Trigger
 from flarekit.signals.question import find_pre_signal, load_chooser, load_pre_router

@@ -13,7 +13,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Literal, NamedTuple
 
-from flarekit.actions.actions import Draft, Escalate, Retrieve, Revise, Vote
+from flarekit.actions import Escalate, QueryContext, Retrieve, Revise, Vote
 from flarekit.engines.engine import Engine
 from flarekit.errors import ConfigError, EngineError, PromptTooLong, RetrieverFailed, StreamBroken, told
 from flarekit.io.retries import Retries
@@ -488,10 +488,10 @@ class Session:
             self._answer.end_sentence()
         self._monitor.rewind(self._answer.own)
 
-    def _draft(self, decision: _Decision) -> Draft:
+    def _draft(self, decision: _Decision) -> QueryContext:
         last = self.trace.segments[-1] if decision.end else Segment(self._role)
         sentence = last.tokens[last.kept : decision.end]
-        return Draft(
+        return QueryContext(
             self.trace.question,
             self._answer.text,
             sentence,
@@ -499,7 +499,7 @@ class Session:
             committed=tuple(self._answer.own),
         )
 
-    async def _retrieve(self, action: Retrieve, draft: Draft) -> Retrieved | Failed:
+    async def _retrieve(self, action: Retrieve, draft: QueryContext) -> Retrieved | Failed:
         began = self._now()
         query = action.query(draft)
         assert self._retriever is not None  # noqa: S101 - checked when the session was made

@@ -1,6 +1,6 @@
-"""Signals' values along a stream: each in constant time per token, and with nothing allocated for it.
+"""Online signals: a signal's value kept up to date token by token, in constant time and without allocation.
 
-A value is that of `flarekit.signals.token.Signal` on the same tokens; a property test holds the two together.
+The value equals that of the `flarekit.signals.token.Signal` on the same tokens; a property test holds the two together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Reduce = Callable[[Sequence[float]], float]
 """Makes one number of at least one measured value."""
 
 
-class Running(Protocol):
+class OnlineSignal(Protocol):
     """A signal's value, kept up to date token by token."""
 
     @property
@@ -35,6 +35,14 @@ class Running(Protocol):
         """Begin a new span."""
         ...
 
+    def end_sentence(self) -> None:
+        """The next token begins a new sentence. The value stays until then.
+
+        For a signal over a longer span than a sentence that looks at its sentences too; others do nothing. One over a
+        sentence is `reset` instead.
+        """
+        ...
+
 
 def bend(values: Sequence[float]) -> float:
     """The largest second difference of `values` after each was averaged with the one before it; at least 0.
@@ -47,7 +55,16 @@ def bend(values: Sequence[float]) -> float:
     return max(0.0, max(second, default=0.0))
 
 
-class RunningMax:
+class _SentenceBlind:
+    """A value that is the same however its span falls into sentences."""
+
+    __slots__ = ()
+
+    def end_sentence(self) -> None:
+        """Do nothing."""
+
+
+class OnlineMax(_SentenceBlind):
     """The largest value so far."""
 
     __slots__ = ("_measure", "_words_only", "value")
@@ -56,7 +73,7 @@ class RunningMax:
         self._measure, self._words_only = measure, words_only
         self.value = 0.0
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._words_only or is_word(token):
             measured = self._measure(token)
             if measured > self.value:
@@ -67,7 +84,7 @@ class RunningMax:
         self.value = 0.0
 
 
-class RunningMean:
+class OnlineMean(_SentenceBlind):
     """The mean so far."""
 
     __slots__ = ("_count", "_measure", "_sum", "_words_only", "value")
@@ -76,7 +93,7 @@ class RunningMean:
         self._measure, self._words_only = measure, words_only
         self.reset()
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._words_only or is_word(token):
             self._sum += self._measure(token)
             self._count += 1
@@ -87,7 +104,7 @@ class RunningMean:
         self._sum, self._count, self.value = 0.0, 0, 0.0
 
 
-class RunningWindow:
+class OnlineWindow(_SentenceBlind):
     """The last n measured values; n is small, so reducing them afresh is constant time and gathers no rounding."""
 
     __slots__ = ("_fewest", "_measure", "_reduce", "_values", "_words_only", "value")
@@ -97,7 +114,7 @@ class RunningWindow:
         self._values: deque[float] = deque(maxlen=size)
         self.value = 0.0
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._words_only or is_word(token):
             self._values.append(self._measure(token))
             if len(self._values) >= self._fewest:
@@ -109,7 +126,7 @@ class RunningWindow:
         self.value = 0.0
 
 
-class RunningSum:
+class OnlineSum(_SentenceBlind):
     """The sum so far."""
 
     __slots__ = ("_measure", "_words_only", "value")
@@ -118,7 +135,7 @@ class RunningSum:
         self._measure, self._words_only = measure, words_only
         self.value = 0.0
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._words_only or is_word(token):
             self.value += self._measure(token)
         return self.value
@@ -127,7 +144,7 @@ class RunningSum:
         self.value = 0.0
 
 
-class RunningFirst:
+class OnlineFirst(_SentenceBlind):
     """The first value."""
 
     __slots__ = ("_measure", "_seen", "_words_only", "value")
@@ -136,7 +153,7 @@ class RunningFirst:
         self._measure, self._words_only = measure, words_only
         self.value, self._seen = 0.0, False
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._seen and (not self._words_only or is_word(token)):
             self.value, self._seen = self._measure(token), True
         return self.value
@@ -145,7 +162,7 @@ class RunningFirst:
         self.value, self._seen = 0.0, False
 
 
-class RunningBend:
+class OnlineBend(_SentenceBlind):
     """The last four measured values say what the newest second difference is."""
 
     __slots__ = ("_last", "_measure", "_words_only", "value")
@@ -155,7 +172,7 @@ class RunningBend:
         self._last: deque[float] = deque(maxlen=4)
         self.value = 0.0
 
-    def update(self, token: Token) -> float:  # noqa: D102 - see Running
+    def update(self, token: Token) -> float:  # noqa: D102 - see OnlineSignal
         if not self._words_only or is_word(token):
             self._last.append(self._measure(token))
             if len(self._last) == 4:

@@ -37,14 +37,14 @@ from typing import Literal, Protocol, runtime_checkable
 from flarekit.errors import ConfigError
 from flarekit.signals.online import (
     Measure,
+    OnlineBend,
+    OnlineFirst,
+    OnlineMax,
+    OnlineMean,
+    OnlineSignal,
+    OnlineSum,
+    OnlineWindow,
     Reduce,
-    Running,
-    RunningBend,
-    RunningFirst,
-    RunningMax,
-    RunningMean,
-    RunningSum,
-    RunningWindow,
     bend,
 )
 from flarekit.text.words import is_content, is_word
@@ -142,7 +142,7 @@ class StreamSignal(SignalCard, Protocol):
         """The value after `tokens`."""
         ...
 
-    def running(self) -> Running:
+    def running(self) -> OnlineSignal:
         """The same value, token by token."""
         ...
 
@@ -185,11 +185,11 @@ class Signal:
         """How many values it takes to have one."""
         return self.over if self.reduce == "rolling" and isinstance(self.over, int) else 1
 
-    def running(self) -> Running:
+    def running(self) -> OnlineSignal:
         """The same value, in constant time per token."""
         if isinstance(self.over, int):
-            return RunningWindow(self.measure, self.words_only, _REDUCTIONS[self.reduce], self.over, self._fewest)
-        return _RUNNING[self.reduce](self.measure, self.words_only)
+            return OnlineWindow(self.measure, self.words_only, _REDUCTIONS[self.reduce], self.over, self._fewest)
+        return _ONLINE[self.reduce](self.measure, self.words_only)
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -204,12 +204,12 @@ _REDUCTIONS: dict[Reduction, Reduce] = {
     "first": lambda values: values[0],
     "bend": bend,
 }
-_RUNNING: dict[Reduction, Callable[[Measure, bool], Running]] = {
-    "max": RunningMax,
-    "mean": RunningMean,
-    "sum": RunningSum,
-    "first": RunningFirst,
-    "bend": RunningBend,
+_ONLINE: dict[Reduction, Callable[[Measure, bool], OnlineSignal]] = {
+    "max": OnlineMax,
+    "mean": OnlineMean,
+    "sum": OnlineSum,
+    "first": OnlineFirst,
+    "bend": OnlineBend,
 }
 REQUEST = re.compile(r"\[Search\((?P<query>[^\]]*)\)\]")
 """What FLARE-instruct has the model write where it wants something looked up."""
@@ -226,11 +226,11 @@ class _SearchRequest:
     def __call__(self, tokens: Iterable[Token]) -> float:
         return float(REQUEST.search(text_of(tokens)) is not None)
 
-    def running(self) -> Running:
-        return _RunningRequest()
+    def running(self) -> OnlineSignal:
+        return _OnlineRequest()
 
 
-class _RunningRequest:
+class _OnlineRequest:
     __slots__ = ("_text", "value")
 
     def __init__(self) -> None:
@@ -244,6 +244,9 @@ class _RunningRequest:
 
     def reset(self) -> None:
         self._text, self.value = "", 0.0
+
+    def end_sentence(self) -> None:
+        """Do nothing: it is read over one sentence."""
 
 
 SEARCH_REQUEST: StreamSignal = _SearchRequest()

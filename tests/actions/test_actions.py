@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from fakes.scripted import Said, tokens
-from flarekit.actions.actions import Draft, masked_draft_query, question_and_answer_query, question_query
+from flarekit.actions import QueryContext, masked_draft_query, question_and_answer_query, question_query
 from flarekit.text.words import words
 
 PHRASE = "So the answer is"
 
 
-def draft(*sentence: Said) -> Draft:
-    return Draft("Who wrote Emma?", "It is a novel.", tokens(*sentence), PHRASE)
+def draft(*sentence: Said) -> QueryContext:
+    return QueryContext("Who wrote Emma?", "It is a novel.", tokens(*sentence), PHRASE)
 
 
 def test_the_question_alone() -> None:

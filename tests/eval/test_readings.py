@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fakes.run_directories import segment, trace, write_run
 from fakes.scripted import Said, ScriptedEngine, ScriptedRetriever, tokens
-from flarekit.actions.actions import Action, Escalate, Retrieve, question_query
+from flarekit.actions import Action, Escalate, Retrieve, question_query
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.replay.readings import Answer, answer_of, probes, read_signals, read_trigger, sentence_ends

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.scripted import ScriptedEngine, ScriptedRetriever, tokens
-from flarekit.actions.actions import Draft, last_tokens_query, requested_query, uncertain_words_query
+from flarekit.actions import QueryContext, last_tokens_query, requested_query, uncertain_words_query
 from flarekit.engines.engine import Engine
 from flarekit.errors import ConfigError
 from flarekit.policies import Policy, arm_policy, parse_policy
@@ -78,7 +78,7 @@ async def test_flare_instruct_without_a_request_looks_nothing_up() -> None:
 
 def test_a_request_is_read_without_its_quotes() -> None:
     said = tokens("It", " is", ' [Search("who wrote Emma?")]')
-    assert requested_query(Draft("q", "", said, "")) == "who wrote Emma?"
+    assert requested_query(QueryContext("q", "", said, "")) == "who wrote Emma?"
 
 
 @given(st.lists(st.sampled_from(["a", " b", "[Search(", "x y", ")]", "]", " ", "."])))
@@ -144,7 +144,7 @@ async def test_a_request_as_the_last_word_is_looked_up_all_the_same() -> None:
 
 
 def test_the_last_tokens_may_begin_before_the_sentence() -> None:
-    draft = Draft("q", "a b", tokens(" c", " d"), "", committed=tokens("a", " b"))
+    draft = QueryContext("q", "a b", tokens(" c", " d"), "", committed=tokens("a", " b"))
     assert last_tokens_query(3)(draft) == "b c d"
 
 
@@ -163,7 +163,7 @@ async def test_dragin_lite_doubts_content_words_alone() -> None:
 
 def test_dragin_lite_asks_for_the_most_uncertain_words_in_their_order() -> None:
     said = tokens(("Jane", 0.9), (" Aust", 0.6), ("en", 0.99), " wrote", " it", " in", (" Bath", 0.7))
-    draft = Draft("Who wrote Emma?", "", said, "")
+    draft = QueryContext("Who wrote Emma?", "", said, "")
     assert uncertain_words_query(4)(draft) == "wrote Emma Austen Bath"
     assert uncertain_words_query(2)(draft) == "wrote Emma"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.scripted import tokens
-from flarekit.actions.actions import Draft, masked_draft_query, uncertain_words_query
+from flarekit.actions import QueryContext, masked_draft_query, uncertain_words_query
 from flarekit.escalation.split import normalize_question
 from flarekit.prompts.chat import QUESTION_WORDS, Continuation
 from flarekit.prompts.few_shot import Prompt
@@ -131,8 +131,8 @@ def test_words_are_split_by_unicodes_rules() -> None:
     assert split_words("Can't 3.5 भाषा, קו! 東京は") == ["Can't", "3.5", "भाषा", "קו", "東", "京", "は"]
 
 
-def draft(*said: str | tuple[str, float], question: str = "?") -> Draft:
-    return Draft(question, "", tokens(*said), "So the answer is")
+def draft(*said: str | tuple[str, float], question: str = "?") -> QueryContext:
+    return QueryContext(question, "", tokens(*said), "So the answer is")
 
 
 def test_a_doubtful_token_masks_its_own_characters_where_no_spaces_are() -> None:

@@ -25,7 +25,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from flarekit.actions.actions import Escalate, Retrieve
+from flarekit.actions import Escalate, Retrieve
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.eval.analysis.frontier.curves import parse
