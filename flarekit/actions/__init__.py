@@ -1,6 +1,6 @@
 """What a fired trigger does, one module an action, and the queries of a look-up."""
 
-from flarekit.actions.base import Action
+from flarekit.actions.base import Action, ActionContext, Lender, Need, Next
 from flarekit.actions.escalate import Escalate
 from flarekit.actions.queries import (
     Query,
@@ -20,7 +20,11 @@ from flarekit.actions.watch import Watch
 
 __all__ = [
     "Action",
+    "ActionContext",
     "Escalate",
+    "Lender",
+    "Need",
+    "Next",
     "Query",
     "QueryContext",
     "Retrieve",

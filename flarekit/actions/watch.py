@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
-from flarekit.actions.base import Need
+from flarekit.actions.base import Action, ActionContext, Next
+from flarekit.actions.queries import QueryContext
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """Do nothing: for signals that are only to be recorded."""
+class Watch(Action):
+    """Do nothing: for signals that are only to be recorded, by triggers that never fire."""
 
     restart: bool = False
     keep: bool = True
     name: str = "watch"
-    needs: ClassVar[Need | None] = None
+
+    async def act(self, context: ActionContext, draft: QueryContext) -> Next:
+        """Go on."""
+        return "generate"

@@ -1,4 +1,4 @@
-"""Watches a stream: the online signals of a policy's mid triggers, in constant time per token."""
+"""Watches a stream: where its sentences and drafts end, and the online signals of a policy's mid triggers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from flarekit.policies.triggers import Reading, Trigger
 from flarekit.signals.online import OnlineSignal
+from flarekit.signals.sentences import SentenceTracker
 from flarekit.signals.token import StreamSignal
+from flarekit.text.sentences import LOOKAHEAD
 from flarekit.tokens import Token
 
 
 class Monitor:
-    """The values of several triggers' signals along one answer."""
+    """One answer while it streams; constant time per token.
 
-    def __init__(self, triggers: Sequence[Trigger]) -> None:
+    For every token the driver asks `sentences.begins(token)`; where that is True it reads the triggers at the end of
+    the sentence before (`fired("sentence")`) and says `end_sentence`. Then it calls `update(token)` and reads the
+    triggers at that token (`fired("token")`).
+    """
+
+    def __init__(self, triggers: Sequence[Trigger] = (), lookahead: int = LOOKAHEAD) -> None:
+        """`TypeError` for a trigger whose signal is not measured on tokens."""
+        self.sentences = SentenceTracker(lookahead)
         self._watched: list[tuple[Trigger, OnlineSignal]] = []
         self._at_sentence_end: list[Callable[[], None]] = []
         self._per_action: list[OnlineSignal] = []
@@ -38,12 +47,16 @@ class Monitor:
                 yield place, online.value
 
     def end_sentence(self) -> None:
-        """Begin a new sentence."""
+        """Tell the signals that the next token begins a new sentence."""
         for end in self._at_sentence_end:
             end()
 
-    def rewind(self, committed: Iterable[Token]) -> None:
-        """Forget a discarded draft: the values are those after the committed tokens, at the start of a sentence."""
+    def rewind(self, committed: Iterable[Token], *, within_sentence: bool = False) -> None:
+        """Forget a discarded draft: the signals' values are those after the committed tokens, as a sentence begins.
+
+        `within_sentence`: the next token goes on with the committed text's last sentence, which may still prove to end
+        inside that text.
+        """
         for _, online in self._watched:
             online.reset()
         for token in committed:
@@ -51,6 +64,8 @@ class Monitor:
         self.end_sentence()
         for online in self._per_action:
             online.reset()
+        if not within_sentence:
+            self.sentences.restart()
 
     def value(self, place: int) -> float:
         """The value of one of the triggers' signals now."""

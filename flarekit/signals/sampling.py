@@ -1,4 +1,4 @@
-"""Streams that nobody decides on while they run: votes, judgements, criticisms."""
+"""Streams that no trigger watches: votes, judgements, criticisms."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flarekit.engines.engine import Engine
+from flarekit.engines.engine import Engine, Stream
 from flarekit.prompts.few_shot import Prompt
+from flarekit.signals.sentences import SentenceTracker
 from flarekit.text.canonical import canonical
-from flarekit.text.sentences import SentenceSplitter
 from flarekit.tokens import text_of
 from flarekit.trace import Role, Segment
 
@@ -32,13 +32,13 @@ async def generate(
     The segment's `kept` is where that sentence ends; what comes after was generated before that could be seen. Its
     `seconds` are those that replayed tokens once took, for the caller to add its own.
     """
-    segment, sentences, end = Segment(role), SentenceSplitter(), 0
+    segment, sentences, end = Segment(role), SentenceTracker(lookahead=None), 0
     tokens = segment.tokens
     unsettled = False
     async with engine.stream(prompt, **options) as stream:
         async for token in stream:
             tokens.append(token)
-            ended = sentences.push(token.text)
+            ended = sentences.begins(token)
             if ended:
                 end = len(tokens) - 1
             if ended or unsettled:
@@ -47,12 +47,18 @@ async def generate(
                     segment.kept = end
                     break
                 unsettled = stands is None
-        segment.finish, usage = stream.finish, stream.usage
-        segment.stop = getattr(stream, "stop_reason", None)  # not every engine tells
+        segment.seconds = note_usage(segment, stream)
     segment.kept = segment.kept or len(tokens)
-    segment.prompt_tokens, segment.cached_tokens, segment.cached_estimated = usage.prompt, usage.cached, usage.estimated
-    segment.replayed, segment.seconds = usage.replayed, usage.spared
     return segment
+
+
+def note_usage(segment: Segment, stream: Stream) -> float:
+    """Write down how a stream ended and what the server counted; the seconds that its replayed tokens once took."""
+    segment.finish, usage = stream.finish, stream.usage
+    segment.stop = getattr(stream, "stop_reason", None)  # not every engine tells
+    segment.prompt_tokens, segment.replayed = usage.prompt, usage.replayed
+    segment.cached_tokens, segment.cached_estimated = usage.cached, usage.estimated
+    return usage.spared
 
 
 async def sample(count: int, engine: Engine, prompt: Sequence[int], role: Role, **options: Any) -> list[Segment]:

@@ -150,7 +150,7 @@ async def test_judgements_and_criticisms_see_the_passages_that_the_answer_saw() 
     engine = Small(ANSWER, [" It", " is", "."], ANSWER, context=400)
     policy = with_settings(parse_policy("critic"), Prompt(exemplars=()), Budget(90, 360))
     session = Session(policy, "Where was Emma born?", weak=engine, retriever=Finds(*GOOD))
-    session._passages = [hit.passage for hit in Finds("x" * 13_000, *GOOD).hits]
+    session._state.passages = [hit.passage for hit in Finds("x" * 13_000, *GOOD).hits]
     trace = await session.run()
     assert trace.answer == "Reus"
     assert [segment.prompt_tokens <= 400 for segment in trace.segments] == [True] * 3
