@@ -3,7 +3,7 @@
 At the end of every sentence, logistic regression on five signals of that sentence, the same five of the answer so far,
 how long the answer is, and which sentence it is. It is fitted on recorded answers: every sentence end of an answer is
 an example, labelled by what became of the whole answer, and the sentences of one answer weigh as much as one question.
-A sentence ends where a session ends it: before the next one, or after `LOOKAHEAD` tokens.
+A sentence ends where a session ends it (`flarekit.signals.sentences`): before the next one, or at the look-ahead.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sklearn.linear_model import LogisticRegression
 from flarekit.errors import DataError
 from flarekit.escalation.base import Fitted, at_least, one_thread
 from flarekit.signals.online import OnlineSignal
+from flarekit.signals.sentences import SentenceTracker
 from flarekit.signals.token import LOGPROBS, Span, entropy, improbability, margin, surprisal
 from flarekit.stats.arrays import Floats
-from flarekit.text.sentences import LOOKAHEAD, SentenceSplitter
 from flarekit.tokens import Token
 
 SIGNALS = ("min-prob", "mean-logprob", "entropy", "mean-entropy", "margin")
@@ -64,19 +64,18 @@ class _Span:
 class Watched:
     """An answer while it streams; `features` are those of the sentence that the last token belongs to."""
 
-    __slots__ = ("_answer", "_over", "_sentence", "_sentences", "_splitter")
+    __slots__ = ("_answer", "_sentence", "_sentences", "_tracker")
 
     def __init__(self) -> None:
         self._answer, self._sentence = _Span(), _Span()
-        self._splitter, self._sentences, self._over = SentenceSplitter(), 1, False
+        self._tracker, self._sentences = SentenceTracker(), 1
 
     def update(self, token: Token) -> bool:
         """Take the next token; True where a sentence had ended before it."""
-        ended = self._splitter.push(token.text, cut=self._over or self._sentence.count >= LOOKAHEAD)
+        ended = self._tracker.begins(token)
         if ended and self._sentence.count:
             self._sentences += 1
             self._sentence.reset()
-        self._over = False
         measured = improbability(token), surprisal(token), entropy(token), margin(token)
         self._answer.update(measured)
         self._sentence.update(measured)
@@ -84,14 +83,14 @@ class Watched:
 
     def end_sentence(self) -> None:
         """The next token begins a new sentence, whatever the text says."""
-        self._over = True
+        self._tracker.end()
 
     def reset(self) -> None:
         """Begin a new answer."""
         self._answer.reset()
         self._sentence.reset()
-        self._splitter.restart()
-        self._sentences, self._over = 1, False
+        self._tracker.restart()
+        self._sentences = 1
 
     @property
     def begun(self) -> bool:
@@ -130,7 +129,7 @@ def fit(answers: Sequence[Sequence[Token]], labels: NDArray[Any], *, c: float = 
 
 
 def fit_features(features: Sequence[Floats], labels: NDArray[Any], *, c: float = 1.0) -> Fitted:
-    """`fit` on the `sentence_features` of the answers, for whoever fits on them many times."""
+    """`fit` on the `sentence_features` of the answers, which need to be computed once for many fits."""
     at_least("c", c, 1e-12)
     if np.ptp(np.asarray(labels, dtype=float)) == 0:
         raise DataError("every answer has the same label, so there is nothing to tell apart")

@@ -19,7 +19,7 @@ from flarekit.policies.triggers import Reading, Trigger
 from flarekit.session.monitor import Monitor
 from flarekit.signals.online import Measure
 from flarekit.signals.token import Signal, find_signal
-from flarekit.text.sentences import LOOKAHEAD, SentenceSplitter
+from flarekit.text.sentences import LOOKAHEAD
 from flarekit.text.words import is_content, is_word
 from flarekit.tokens import Token
 from flarekit.trace import HandedOver, Segment, Trace
@@ -92,26 +92,27 @@ def walk(trace: Trace, lookahead: int = LOOKAHEAD) -> list[Seen]:
 
     What an engine had committed before a segment is what the whole trace kept of it.
     """
-    monitor = Monitor([Trigger(signal, 0.0, "mid", "token") for signal in _measured_once()])
-    splitter = SentenceSplitter()
+    monitor = Monitor([Trigger(signal, 0.0, "mid", "token") for signal in _measured_once()], lookahead)
     own: list[Token] = []
     seen: list[Seen] = []
+    within_sentence = False
     for event in trace.events:
         if isinstance(event, HandedOver):
             own = []
         elif isinstance(event, Segment):
-            monitor.rewind(own)
-            seen.append(_segment(event, monitor, splitter, lookahead))
+            monitor.rewind(own, within_sentence=within_sentence)
+            seen.append(_segment(event, monitor))
             own = own + event.tokens[: event.kept]
-            if event.kept < len(event.tokens) or event.finish != "closed":
-                splitter.restart()  # else an action kept an unfinished sentence, which the next segment goes on with
+            # Else an action kept an unfinished sentence, which the next segment goes on with.
+            within_sentence = event.kept == len(event.tokens) and event.finish == "closed"
     return seen
 
 
-def _segment(segment: Segment, monitor: Monitor, splitter: SentenceSplitter, lookahead: int) -> Seen:
+def _segment(segment: Segment, monitor: Monitor) -> Seen:
     values, starts = [], [0]
+    monitor.sentences.begin_draft()
     for place, token in enumerate(segment.tokens):
-        if splitter.push(token.text, cut=place - starts[-1] >= lookahead) and place:
+        if monitor.sentences.begins(token) and place:
             monitor.end_sentence()
             starts.append(place)
         monitor.update(token)

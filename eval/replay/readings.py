@@ -20,7 +20,7 @@ from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.policies.triggers import Trigger
 from flarekit.session.monitor import Monitor
 from flarekit.signals.token import SIGNALS, StreamSignal, find_signal
-from flarekit.text.sentences import LOOKAHEAD, SentenceSplitter
+from flarekit.text.sentences import LOOKAHEAD
 from flarekit.tokens import Token
 from flarekit.trace import Moment, Probe, Segment, Trace
 
@@ -81,12 +81,8 @@ def sentence_ends(tokens: Sequence[Token], lookahead: int = LOOKAHEAD) -> list[i
 
     A sentence ends where the next begins, after `lookahead` tokens, or with the answer.
     """
-    splitter, ends, start = SentenceSplitter(), [], 0
-    for place, token in enumerate(tokens):
-        if splitter.push(token.text, cut=place - start >= lookahead):
-            ends.append(place)
-            start = place
-    return [*ends, len(tokens)]
+    begins = Monitor(lookahead=lookahead).sentences.begins
+    return [*(place for place, token in enumerate(tokens) if begins(token)), len(tokens)]
 
 
 def read_trigger(
