@@ -19,12 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fakes.simulated import World, worth
-from flarekit.eval.analysis.discrimination import auroc, interval
-from flarekit.eval.analysis.frontier.crossfit import compare_families, split_draws
+from flarekit.eval.analysis.frontier.crossfit import compare_families
 from flarekit.eval.analysis.frontier.families import Matrix
 from flarekit.eval.analysis.frontier.frontier import hulls
 from flarekit.eval.analysis.refits import Values, drawn, refitted, resamples
-from flarekit.stats.bootstrap import Interval, paired_difference
+from flarekit.stats.bootstrap import paired_difference
+from flarekit.stats.discrimination import auroc, interval
+from flarekit.stats.halves import halved_resamples
+from flarekit.stats.intervals import Interval
 
 SIZES = (50, 100, 200)
 BUDGET, SPLITS = 130.0, 4
@@ -69,7 +71,7 @@ def as_chosen(figures: Matrix, sides: Sides, seed: int) -> NDArray[np.float64]:
     """Each question's score by either family, averaged over splits. Shape (2, questions)."""
     n = len(figures.questions)
     found = np.zeros((2, n))
-    for halves in split_draws(n, SPLITS, 0, seed):
+    for halves in halved_resamples(n, SPLITS, 0, seed):
         first, second = (half[0] > 0 for half in halves)
         for choosing, judging in ((first, second), (second, first)):
             for side, places in enumerate(sides):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from fakes.simulated import ENDS, Moments
 from flarekit.eval.analysis.frontier.crossfit import compare_families
-from flarekit.eval.analysis.frontier.power import ALTERNATIVES, family_trial, simulate
+from flarekit.eval.analysis.frontier.power import family_trial
+from flarekit.stats.power import ALTERNATIVES, simulate
 
 BUDGET, COSTS, RESAMPLES = 120.0, (60.0, 180.0), 199
 LEVELS = (0.05, 0.05 / 9)

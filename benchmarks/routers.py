@@ -32,11 +32,12 @@ from flarekit.escalation.registry import KINDS
 from flarekit.escalation.trained import ArmRouter, ScoreRouter
 from flarekit.escalation.training import fit_rows, score_task
 from flarekit.eval.analysis.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
-from flarekit.eval.analysis.routing import holm, interval, oracle_scores, rate_curves, two_sided_p
+from flarekit.eval.analysis.routing import figure_interval, oracle_scores, rate_curves, shown_together
 from flarekit.eval.replay.trajectories import from_the_least
 from flarekit.eval.results.outcomes import read_outcomes
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 from flarekit.stats.ranking import auroc, auroc_within
+from flarekit.stats.tests import bootstrap_p
 
 Floats = NDArray[np.float64]
 BASELINE = "tfidf-lr"
@@ -147,10 +148,10 @@ def auroc_table(data: Outcomes, by_target: dict[Target, dict[str, Values]], rows
 
         figures = {router: scored(auroc, truth, values, draws) for router, values in found.items()}
         apart = {router: one - figures[BASELINE] for router, one in figures.items() if router != BASELINE}
-        holds = holm({router: two_sided_p(values) for router, values in apart.items()})
+        holds = shown_together({router: bootstrap_p(values) for router, values in apart.items()})
         for router, values in found.items():
-            value, inside = interval(figures[router]), interval(scored(within, truth, values, draws))
-            difference = interval(apart[router]) if router in apart else None
+            value, inside = figure_interval(figures[router]), figure_interval(scored(within, truth, values, draws))
+            difference = figure_interval(apart[router]) if router in apart else None
             reliable = difference is not None and difference.excludes_zero and holds[router]
             cells.setdefault(router, []).extend(
                 [written(value), written(inside), written(difference, sign=True) if difference else "–"]
@@ -181,13 +182,13 @@ def rate_table(data: Outcomes, found: dict[str, Values], rows: Rows, name: str, 
 
     areas = {router: drawn(area, values, draws) for router, values in {**found, **ends}.items()}
     for router, values in {**found, **ends}.items():
-        made = [interval(drawn(partial(f1_at, rate, weak, strong), values, draws)) for rate in RATES]
-        apart = interval(areas[router] - areas[BASELINE])
+        made = [figure_interval(drawn(partial(f1_at, rate, weak, strong), values, draws)) for rate in RATES]
+        apart = figure_interval(areas[router] - areas[BASELINE])
         last = "–" if router == BASELINE else written(apart, sign=True)
-        print(f"| {router} | {' | '.join(map(written, [*made, interval(areas[router])]))} | {last} |")
-        rows.add(dataset=name, router=router, apgr=triple(interval(areas[router])), apart=triple(apart),
+        print(f"| {router} | {' | '.join(map(written, [*made, figure_interval(areas[router])]))} | {last} |")
+        rows.add(dataset=name, router=router, apgr=triple(figure_interval(areas[router])), apart=triple(apart),
                  rates={str(rate): triple(one) for rate, one in zip(RATES, made, strict=True)})  # fmt: skip
-    gap = interval(rate_curves(np.zeros(len(weak)), weak, strong, draws.judged).gap)
+    gap = figure_interval(rate_curves(np.zeros(len(weak)), weak, strong, draws.judged).gap)
     print(f"\n{gap_note(gap)}\n")
 
 
@@ -219,14 +220,14 @@ def chooser_table(data: Outcomes, seed: int, rows: Rows, name: str) -> None:
             continue
         task = score_task(KINDS["tfidf-lr"], data, "wrong", "closed-book", "rag", seed)
         values = refitted(data.questions, best_arm, partial(chosen_by, kind, options, task), seed=seed)
-        made, beyond = interval(drawn(score, values, draws)), interval(drawn(over, values, draws))
+        made, beyond = figure_interval(drawn(score, values, draws)), figure_interval(drawn(over, values, draws))
         rate = float(values.whole.mean())
         print(f"| {router} | {rate:.0%} | {written(made)} | {written(beyond, sign=True)} |")
         rows.add(dataset=name, router=router, rate=rate, f1=triple(made), over=triple(beyond))
     best = weights @ data.scores.max(axis=1)
     rate = float((strong > weak).mean())
-    beyond = interval(over((strong > weak).astype(float), draws.judged))
-    print(f"| oracle | {rate:.0%} | {written(interval(best))} | {written(beyond, sign=True)} |")
+    beyond = figure_interval(over((strong > weak).astype(float), draws.judged))
+    print(f"| oracle | {rate:.0%} | {written(figure_interval(best))} | {written(beyond, sign=True)} |")
 
 
 def chosen_by(kind: str, options: dict[str, Any], task: Task, fitted_on: Any, read: Any) -> Floats:

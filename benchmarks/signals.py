@@ -19,18 +19,19 @@ from numpy.typing import ArrayLike, NDArray
 from flarekit.errors import DataError
 from flarekit.escalation.baselines import lopsided, strata_of
 from flarekit.escalation.outcomes import Outcomes
-from flarekit.eval.analysis.discrimination import Difference, auroc, average_precision, holm, prr, too_few
 from flarekit.eval.analysis.information import BAR, LEARNED
 from flarekit.eval.analysis.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
-from flarekit.eval.analysis.routing import interval, two_sided_p
+from flarekit.eval.analysis.routing import figure_interval
 from flarekit.eval.analysis.wording import share
 from flarekit.eval.data.metrics import f1
 from flarekit.eval.replay.readings import Answer, Reading, answer_of, read_signals, unhelped
 from flarekit.eval.replay.trajectories import after, from_the_least, from_words, learned
 from flarekit.eval.results.outcomes import label
 from flarekit.eval.runs.recorded import RecordedRun, read_run
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.discrimination import Difference, auroc, average_precision, prr, too_few
+from flarekit.stats.intervals import Interval
 from flarekit.stats.ranking import auroc_within
+from flarekit.stats.tests import bootstrap_p, holm
 
 Target = Literal["wrong", "helps", "hurts"]
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts")
@@ -145,10 +146,10 @@ def cell(truth: Truth, values: Values, rows: Rows) -> Cell:
         return auroc_within(labels, values, strata, weights)
 
     return Cell(
-        interval(scored(auroc, labels, read, draws)),
-        interval(scored(inside, labels, read, draws)),
-        interval(drawn(saved, read, draws)),
-        interval(scored(average_precision, labels, read, draws)),
+        figure_interval(scored(auroc, labels, read, draws)),
+        figure_interval(scored(inside, labels, read, draws)),
+        figure_interval(drawn(saved, read, draws)),
+        figure_interval(scored(average_precision, labels, read, draws)),
     )
 
 
@@ -251,7 +252,7 @@ def better(truth: Truth, readings: list[Reading], common: Rows) -> str:
     draws, labels = resamples(common.size, RESAMPLES), truth.labels[common]
     bar = scored(auroc, labels, truth.fitted[BAR].take(common), draws)
     leads = [scored(auroc, labels, values_of(truth, one).take(common), draws) - bar for one in readings]
-    tests = [Difference(interval(lead), two_sided_p(lead)) for lead in leads]
+    tests = [Difference(figure_interval(lead), bootstrap_p(lead)) for lead in leads]
     corrected = holm([test.p for test in tests])
     named = [
         f"`{reading.signal}` ({reading.moment}, by {share(test.interval.estimate)} [{share(test.interval.low)}, "

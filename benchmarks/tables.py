@@ -9,7 +9,7 @@ from pathlib import Path
 from flarekit.escalation import Prices
 from flarekit.eval.analysis.wording import number, share, signed, verdict
 from flarekit.eval.results.compare import Row, load_runs, table
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 
 COUNTED = {
     "prompt": "prompt",

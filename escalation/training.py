@@ -26,8 +26,8 @@ from flarekit.escalation.split import digest, split
 from flarekit.escalation.trained import ArmRouter, AskedRouter, Router, ScoreRouter, as_router
 from flarekit.policies.base import split_arm
 from flarekit.stats.arrays import Floats
-from flarekit.stats.quality import auroc, chooser_metrics, handover_metrics, resampled, score_metrics, summary
-from flarekit.stats.ranking import auroc_within
+from flarekit.stats.quality import chooser_metrics, handover_metrics, resampled, score_metrics, summary
+from flarekit.stats.ranking import auroc, auroc_within
 from flarekit.tokens import Token
 
 WORDS = "tfidf-lr"

@@ -21,26 +21,29 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flarekit.costs import Prices, price
 from flarekit.errors import ConfigError
 from flarekit.escalation.split import alike
-from flarekit.eval.analysis.frontier.mixtures import Floats, Means, best_mixtures
+from flarekit.eval.analysis.frontier.mixtures import Means, best_mixtures
 from flarekit.eval.results.compare import Group, Result
 from flarekit.policies import parse_policy
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.arrays import Floats, Rows
+from flarekit.stats.bootstrap import REFITTED
+from flarekit.stats.halves import halved_resamples
+from flarekit.stats.intervals import Interval, spread_interval
 from flarekit.trace import Costs, Role, Segment, Trace
 
 WAYS = ("retrieval", "strong", "samples")
 """What can be spent on beyond one plain answer of the weak model."""
 ROLES: tuple[Role, ...] = ("weak", "strong")
 SPLITS = (0.0, 0.25, 0.5, 0.75, 1.0)
+FEWEST = 10
+"""Different questions below which nothing is split: halves of fewer than five choose at random."""
 _PLAIN = "closed-book"
 _NOT_WAYS = frozenset({"role"})
 _FAMILIES = ("closed-book", "rag", "strong", "self-consistency")
-RESAMPLES = 1000
-"""Draws of the questions that an interval is made of."""
+RESAMPLES = REFITTED
 _HALVINGS = 4
 _SLACK = 0.025
 """How far the share may lie from the one that is asked for: measured arms seldom hit it exactly."""
@@ -57,12 +60,12 @@ class Spending:
     """Price of the whole answer. Shape (arms, questions)."""
     parts: Mapping[str, Floats]
     """Price of what went to each of `WAYS`, each of shape (arms, questions)."""
-    said: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """A number for what each question says, from 0 on (see `alike`); unless given, they all differ."""
+    units: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The unit of each question, those that ask the same being one (see `alike`); unless given, they all differ."""
 
     def __post_init__(self) -> None:
-        if not self.said.size:
-            object.__setattr__(self, "said", np.arange(self.scores.shape[1]))
+        if not self.units.size:
+            object.__setattr__(self, "units", np.arange(self.scores.shape[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,9 @@ class SplitPoint:
     """Of what is spent beyond a plain answer, the part that goes to the first way, 0 to 1."""
     score: Interval
     """Mean score on questions that the weights were not fitted on; NaN where no mixture keeps to the budget."""
+    """Resamples without a mixture that keeps to the budget in either half are left out of it."""
     mixture: Mapping[str, float]
     """The arms' weights fitted on all questions, those above 1%."""
-    resamples: int
-    """How many the interval is made of: those with a mixture that keeps to the budget in either half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +92,6 @@ class Balance:
     difference: Interval
     """Score of a balanced split minus that of an end, both chosen on one half of the questions and judged on the other:
     they need not be these."""
-    resamples: int
-    """How many the interval is made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,8 @@ def spending(group: Group, prices: Prices, score: str = "f1") -> Spending:
     """What a group's arms that decide nothing spent. `ConfigError` where there are fewer than three of them."""
     arms = [arm for arm in group.arms.values() if _decides_nothing(arm.policy)]
     keys = [key for key in group.questions if all(key in arm.results for arm in arms)]
-    if len(arms) < 3 or _PLAIN not in group.arms or len(keys) < 10:
+    units = alike([group.questions[key].text for key in keys])
+    if len(arms) < 3 or _PLAIN not in group.arms or units.max(initial=-1) + 1 < FEWEST:
         raise ConfigError(
             f"{group.dataset}: a split needs closed-book and two other arms of {', '.join(_FAMILIES)} "
             "with ten questions that all of them finished"
@@ -123,7 +124,7 @@ def spending(group: Group, prices: Prices, score: str = "f1") -> Spending:
         np.array([[getattr(arm.results[key], score) for key in keys] for arm in arms]),
         np.array([[price(arm.results[key].costs, prices) for key in keys] for arm in arms]),
         {way: np.array([[parts[way] for parts in row] for row in table]) for way in WAYS},
-        _said([group.questions[key].text for key in keys]),
+        units,
     )
 
 
@@ -144,14 +145,13 @@ def split(
     """The best scores of a budget at every split between two ways; arms that spend on the third are left out."""
     own = _only(spent, between)
     drawn = _cross_fitted(own, budget, between, resamples, seed)
-    whole = best_mixtures(_means(own, np.ones((1, own.said.size), dtype=np.int64), between), budget, SPLITS, _SLACK)
+    whole = best_mixtures(_means(own, np.ones((1, own.units.size)), between), budget, SPLITS, _SLACK)
     points = []
     for place, [weights] in enumerate(whole.weights):
         mixture = {arm: float(weight) for arm, weight in zip(own.arms, weights, strict=True) if weight > 0.01}
-        score, used = _interval(drawn[:, place])
-        points.append(SplitPoint(SPLITS[place], score, mixture, used))
+        points.append(SplitPoint(SPLITS[place], spread_interval(drawn[:, place]), mixture))
     [inner], [outer] = _picked(whole.values)
-    return Split(between, budget, points, Balance(SPLITS[inner], SPLITS[outer], *_interval(drawn[:, -1])))
+    return Split(between, budget, points, Balance(SPLITS[inner], SPLITS[outer], spread_interval(drawn[:, -1])))
 
 
 def split_rows(splits: Sequence[Split]) -> list[dict[str, Any]]:
@@ -164,19 +164,13 @@ def split_rows(splits: Sequence[Split]) -> list[dict[str, Any]]:
             "score": round(point.score.estimate, 5),
             "low": round(point.score.low, 5),
             "high": round(point.score.high, 5),
-            "resamples": point.resamples,
+            "resamples": point.score.resamples,
             "mixture": " + ".join(f"{weight:.0%} {arm}" for arm, weight in point.mixture.items()),
         }
         for one in splits
         for point in one.points
         if point.score.estimate == point.score.estimate
     ]
-
-
-def _said(texts: Sequence[str]) -> NDArray[np.int64]:
-    """Which questions say the same; where all of them do, it is not their text that tells them apart."""
-    found = alike(texts)
-    return found if found.any() else np.arange(found.size)
 
 
 def _decides_nothing(spec: str) -> bool:
@@ -224,37 +218,25 @@ def _only(spent: Spending, between: tuple[str, str]) -> Spending:
     others = np.sum([spent.parts[way].mean(axis=1) for way in WAYS if way not in between], axis=0)
     kept = np.flatnonzero(others == 0)
     parts = {way: spent.parts[way][kept] for way in WAYS}
-    return Spending([spent.arms[place] for place in kept], spent.scores[kept], spent.prices[kept], parts, spent.said)
+    return Spending([spent.arms[place] for place in kept], spent.scores[kept], spent.prices[kept], parts, spent.units)
 
 
 def _cross_fitted(spent: Spending, budget: float, between: tuple[str, str], resamples: int, seed: int) -> Floats:
     """Scores of shape (1 + resamples, splits + 1): of the questions themselves, then of draws of them.
 
-    The last column is the balanced split less the end. NaN where a half allows none. What is drawn, and halved, are
-    the texts of questions: all copies of one, whether drawn or recorded twice, fall into the same half.
+    The last column is the balanced split less the end. NaN where a half allows none.
     """
-    rng = np.random.default_rng(seed)
-    texts = int(spent.said.max()) + 1
-    drawn = np.vstack([np.arange(texts), rng.integers(0, texts, (resamples, texts))])
-    counts = np.stack([np.bincount(row, minlength=texts) for row in drawn])
-    values = np.zeros((len(counts), len(SPLITS) + 1))
-    for _ in range(_HALVINGS):
-        left = _half(counts > 0, rng)
-        halves = [_means(spent, (counts * half)[:, spent.said], between) for half in (left, ~left)]
-        for fitted, judged in (halves, halves[::-1]):
+    values = np.zeros((1 + resamples, len(SPLITS) + 1))
+    for halves in halved_resamples(spent.units, _HALVINGS, resamples, seed):
+        means = [_means(spent, half, between) for half in halves]
+        for fitted, judged in (means, means[::-1]):
             values += _judged(fitted, judged, budget) / (2 * _HALVINGS)
     return values
 
 
-def _half(drawn: NDArray[np.bool_], rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Half of the texts that were drawn, at random, in every row."""
-    place = np.where(drawn, rng.random(drawn.shape), np.inf).argsort(axis=1).argsort(axis=1)
-    return np.asarray(place < drawn.sum(axis=1, keepdims=True) // 2)
-
-
-def _means(spent: Spending, counts: NDArray[np.int64], between: tuple[str, str]) -> Means:
+def _means(spent: Spending, counts: Floats, between: tuple[str, str]) -> Means:
     """The arms' means over questions that occur so often. `counts` of shape (samples, questions)."""
-    sizes = counts.sum(axis=1, keepdims=True, dtype=float)
+    sizes = counts.sum(axis=1, keepdims=True)
     weights = counts / np.where(sizes > 0, sizes, np.nan)  # of an empty half nothing is known
     first, second = (spent.parts[way] for way in between)
     return Means(*(weights @ values.T for values in (spent.scores, spent.prices, first, second)))
@@ -272,14 +254,7 @@ def _judged(fitted: Means, judged: Means, budget: float) -> Floats:
     return np.vstack([scores, scores[inner, samples] - scores[outer, samples]]).T
 
 
-def _picked(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _picked(values: Floats) -> tuple[Rows, Rows]:
     """The places of the best balanced split and of the better end, by values of shape (splits, samples)."""
     ends = np.array([0, len(SPLITS) - 1])
     return values[1:-1].argmax(axis=0) + 1, ends[values[ends].argmax(axis=0)]
-
-
-def _interval(values: Floats) -> tuple[Interval, int]:
-    """The first of the values with 1.96 standard deviations of the others around it, and how many those are."""
-    estimate, known = float(values[0]), values[1:][~np.isnan(values[1:])]
-    width = 1.96 * float(known.std(ddof=1)) if known.size > 1 else float("nan")
-    return Interval(estimate, estimate - width, estimate + width), int(known.size)

@@ -23,16 +23,15 @@ from numpy.typing import NDArray
 from flarekit.errors import ConfigError
 from flarekit.escalation.baselines import LENGTH
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.discrimination import Score, auarc, auroc, too_few
 from flarekit.eval.analysis.refits import RESAMPLES, Resamples, Values, fixed, resamples, scored
-from flarekit.eval.analysis.routing import interval
+from flarekit.eval.analysis.routing import figure_interval
 from flarekit.eval.analysis.study import Study
 from flarekit.eval.replay.trajectories import after, from_the_least, from_words, learned
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.arrays import Floats, Rows
+from flarekit.stats.discrimination import Score, auarc, auroc, too_few
+from flarekit.stats.intervals import Interval
 from flarekit.stats.ranking import auroc_within
 
-Floats = NDArray[np.float64]
-Rows = NDArray[np.int64]
 Axis = Literal["tokens", "share"]
 Early = Literal["pre", "mid"]
 
@@ -239,11 +238,11 @@ def _measured(sample: _Sample, signal: _Signal, place: _Place) -> Iterator[tuple
         signal.moment,
         rows.size,
         int(labels.sum()),
-        interval(ours),
-        interval(sample.score(auarc, values, rows)),
-        interval(sample.score(sample.within(rows), values, rows)),
-        ahead=None if signal.name == BAR else interval(leads[0]),
-        waiting=interval(whole - ours) if mid else None,
+        figure_interval(ours),
+        figure_interval(sample.score(auarc, values, rows)),
+        figure_interval(sample.score(sample.within(rows), values, rows)),
+        ahead=None if signal.name == BAR else figure_interval(leads[0]),
+        waiting=figure_interval(whole - ours) if mid else None,
     )
     yield point, (*leads, ours - 0.5)
 

@@ -20,7 +20,6 @@ import numpy as np
 
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError
-from flarekit.eval.analysis.discrimination import holm
 from flarekit.eval.analysis.frontier.crossfit import Comparison, chosen_by_half, compare_families
 from flarekit.eval.analysis.frontier.families import (
     ACTIONS,
@@ -39,7 +38,7 @@ from flarekit.eval.analysis.frontier.families import (
 from flarekit.eval.analysis.frontier.frontier import cost_range, end_range, spots
 from flarekit.eval.analysis.wording import number
 from flarekit.eval.results.compare import Group
-from flarekit.stats.bootstrap import Discordant, mcnemar
+from flarekit.stats.tests import Discordant, holm, mcnemar
 from flarekit.trace import Moment
 
 PAIRS: tuple[tuple[Moment, Moment], ...] = (("mid", "pre"), ("mid", "post"), ("pre", "post"))

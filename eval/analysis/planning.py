@@ -10,7 +10,13 @@ from typing import Any, TypeVar, cast
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.analysis.frontier.families import ACTIONS, MOMENTS, Action, Score, matrix
-from flarekit.eval.analysis.frontier.power import (
+from flarekit.eval.analysis.frontier.power import family_trial
+from flarekit.eval.analysis.verdict import PAIRS, POINTS, TOGETHER_FIRST, comparable, judge
+from flarekit.eval.analysis.wording import bounds_text, number, share
+from flarekit.eval.results.compare import Group, baseline_of, load_runs
+from flarekit.stats.bootstrap import paired_difference
+from flarekit.stats.intervals import Interval
+from flarekit.stats.power import (
     ALPHA,
     ALTERNATIVES,
     DIFFERENCE,
@@ -19,14 +25,9 @@ from flarekit.eval.analysis.frontier.power import (
     Power,
     Trial,
     arm_trial,
-    family_trial,
     questions_needed,
     simulate,
 )
-from flarekit.eval.analysis.verdict import PAIRS, POINTS, TOGETHER_FIRST, comparable, judge
-from flarekit.eval.analysis.wording import bounds_text, number, share
-from flarekit.eval.results.compare import Group, baseline_of, load_runs
-from flarekit.stats.bootstrap import Interval, paired_difference
 from flarekit.trace import Moment
 
 _SCORES: tuple[Score, ...] = ("f1", "exact_match")

@@ -14,14 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from flarekit.errors import ConfigError
-from flarekit.eval.analysis import discrimination
-from flarekit.stats.bootstrap import Interval
-from flarekit.stats.quality import resampled, tie_groups
-
-Floats = NDArray[np.float64]
+from flarekit.stats.arrays import Floats, Rows
+from flarekit.stats.intervals import Interval, percentile_interval
+from flarekit.stats.quality import resampled
+from flarekit.stats.tests import holm
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +92,7 @@ def rate_curves(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike, weights: 
     if not (values.ndim == 1 and values.size and values.shape == low.shape == high.shape):
         raise ConfigError(f"scores of one question each are expected, not {values.shape}, {low.shape}, {high.shape}")
     weights = np.ones((1, len(values))) if weights is None else weights
-    order, ends = tie_groups(values)
+    order, ends = _tie_groups(values)
     start = weights @ low / len(values)
     rates = np.cumsum(weights[:, order], axis=1)[:, ends] / len(values)
     gained = np.cumsum(weights[:, order] * (high - low)[order], axis=1)[:, ends] / len(values)
@@ -113,20 +112,16 @@ def report(
     """Everything about one router's scores, resampled by question."""
     curves = rate_curves(scores, weak, strong, resampled(len(np.asarray(weak)), seed=seed))
     return Report(
-        interval(curves.apgr()),
-        {part: interval(curves.cpt(part)) for part in parts},
-        {rate: interval(curves.at(rate)) for rate in rates},
-        interval(curves.gap),
+        figure_interval(curves.apgr()),
+        {part: figure_interval(curves.cpt(part)) for part in parts},
+        {rate: figure_interval(curves.at(rate)) for rate in rates},
+        figure_interval(curves.gap),
     )
 
 
-def interval(values: Floats, confidence: float = 0.95) -> Interval:
-    """The first of the values, with the percentiles of the others; infinite ones count as the highest."""
-    known = values[1:][~np.isnan(values[1:])]
-    if not known.size:
-        return Interval(float(values[0]), float("nan"), float("nan"))
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2], method="nearest")
-    return Interval(float(values[0]), float(low), float(high))
+def figure_interval(drawn: Floats) -> Interval:
+    """The 95% interval of a figure that may be infinite, such as CPT: see `percentile_interval`."""
+    return percentile_interval(drawn, nearest=True)
 
 
 def oracle_scores(weak: ArrayLike, strong: ArrayLike) -> Floats:
@@ -140,12 +135,13 @@ def compared(measure: Callable[[Floats, Floats], Floats], ours: Floats, theirs: 
     return measure(ours, weights) - measure(theirs, weights)
 
 
-def two_sided_p(differences: Floats) -> float:
-    """`discrimination.two_sided_p` of what follows the first value, which is that of the questions themselves."""
-    return discrimination.two_sided_p(differences[1:])
-
-
-def holm(p_values: Mapping[str, float], level: float = 0.05) -> dict[str, bool]:
+def shown_together(p_values: Mapping[str, float], level: float = 0.05) -> dict[str, bool]:
     """Which of several differences hold together, by Holm's correction."""
-    corrected = discrimination.holm(list(p_values.values()))
+    corrected = holm(list(p_values.values()))
     return {name: bool(p <= level) for name, p in zip(p_values, corrected, strict=True)}
+
+
+def _tie_groups(scores: Floats) -> tuple[Rows, Rows]:
+    """The places of the scores from the highest on, and where in that order a run of equal scores ends."""
+    order = np.argsort(-scores, kind="stable")
+    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))

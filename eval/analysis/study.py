@@ -19,8 +19,7 @@ from flarekit.eval.replay.readings import Answer, answer_of, probe_readings, unh
 from flarekit.eval.replay.trajectories import trajectories, watches
 from flarekit.eval.results.compare import Group, Result
 from flarekit.eval.runs.recorded import RecordedRun
-
-Floats = NDArray[np.float64]
+from flarekit.stats.arrays import Floats
 
 TARGETS: tuple[Target, ...] = ("wrong", "helps", "hurts")
 """The weak model is wrong; it is wrong and help makes it better; help makes it worse."""

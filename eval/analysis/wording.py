@@ -11,7 +11,7 @@ from collections.abc import Callable
 from flarekit.costs import Prices
 from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.results.compare import Arm, Group, Row, Versus, baseline_of, versus
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 
 TWINS = (("mid-retrieve", "pre-retrieve"), ("flare", "pre-retrieve"), ("escalate", "pre-escalate"))
 """Policies that decide during generation, each with one that decides the same thing before it."""

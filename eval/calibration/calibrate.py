@@ -23,7 +23,8 @@ from flarekit.eval.calibration.acting import Sample, calibrated_rule, read_sampl
 from flarekit.eval.calibration.thresholds import Scale
 from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.policies import POLICIES, Policy, parse_policy
-from flarekit.stats.bootstrap import Interval, mean_interval
+from flarekit.stats.bootstrap import mean_interval
+from flarekit.stats.intervals import Interval
 from flarekit.trace import Moment
 
 Kind = Literal["rate", "cost", "risk", "wrong-accepted"]

@@ -270,7 +270,7 @@ def _balance_table(splits: Sequence[Split], prices: Prices) -> Table:
             Cell(f"{one.balance.share:.0%}", one.balance.share),
             Cell(one.between[0] if one.balance.end else one.between[1], one.balance.end),
             interval_cell(one.balance.difference, signed(share)),
-            plain_cell(float(one.balance.resamples), number),
+            plain_cell(float(one.balance.difference.resamples), number),
         ]
         for one in splits
     ]

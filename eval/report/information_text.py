@@ -14,13 +14,13 @@ from rich.table import Table
 from flarekit.errors import DataError
 from flarekit.escalation.baselines import LENGTH, OWN, RULE, lopsided
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.discrimination import too_few
 from flarekit.eval.analysis.information import BAR, NEAR, Early, Point, best_at, worth
 from flarekit.eval.analysis.refits import FOLDS, GROUPS, RESAMPLES, SEEDS
 from flarekit.eval.analysis.study import TARGETS, Study
 from flarekit.eval.analysis.wording import interval_text, share, signed
 from flarekit.io.terminal import plain
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.discrimination import too_few
+from flarekit.stats.intervals import Interval
 
 COLUMNS = (0, 1, 4, 16, 64)
 """Counts of tokens that the table shows, before the whole answer."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flarekit.eval.analysis.wording import bounds_text
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 
 
 @dataclass(frozen=True, slots=True)

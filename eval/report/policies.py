@@ -21,7 +21,7 @@ from flarekit.eval.report.charts.cost_plot import (
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
 from flarekit.eval.report.prices import point_parts
 from flarekit.eval.results.compare import COSTS, Group, Row, reckoned, unequal
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 
 _MEANINGS = {
     "prompt": Column("Prompt", "tokens", "prompt tokens per question, cached ones included"),

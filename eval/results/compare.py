@@ -20,7 +20,8 @@ from flarekit.eval.data.dataset import Metric, Question
 from flarekit.eval.data.metrics import exact_match, f1, supporting_recall
 from flarekit.eval.results.fitted import lessons_of
 from flarekit.eval.runs.recorded import RecordedRun, read_run
-from flarekit.stats.bootstrap import Interval, mean_interval, paired_difference
+from flarekit.stats.bootstrap import mean_interval, paired_difference
+from flarekit.stats.intervals import Interval
 from flarekit.trace import Costs, Trace
 
 COSTS = {

@@ -1,1 +1,1 @@
-"""Statistics: the bootstrap, intervals, ranking (AUROC, average precision), tests and their correction."""
+"""Statistics: resampling and intervals, cross-fitting, ranking (AUROC, average precision), tests, and their power."""

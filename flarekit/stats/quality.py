@@ -9,40 +9,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from flarekit.stats import ranking
 from flarekit.stats.arrays import Floats
+from flarekit.stats.bootstrap import resample_counts
+from flarekit.stats.intervals import percentile_interval
+from flarekit.stats.ranking import auroc, average_precision
 
 RESAMPLES = 2000
 
 
-def resampled(count: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
-    """How often each question is drawn. Shape (1 + resamples, count); the first row is the sample itself."""
-    return np.vstack([np.ones(count), ranking.draws(count, resamples, seed)])
-
-
-def auroc(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
-    """`ranking.auroc` for every row of `weights`, of shape (rows, n); one row of the questions themselves if None."""
-    return ranking.auroc(labels, scores, np.ones((1, np.size(labels))) if weights is None else weights)
-
-
-def average_precision(labels: ArrayLike, scores: ArrayLike, weights: Floats | None = None) -> Floats:
-    """`ranking.average_precision` for every row of `weights`, as `auroc`."""
-    return ranking.average_precision(labels, scores, np.ones((1, np.size(labels))) if weights is None else weights)
-
-
-def tie_groups(scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The places of the scores from the highest on, and where in that order a run of equal scores ends."""
-    order = np.argsort(-scores, kind="stable")
-    return order, np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+def resampled(n: int, resamples: int = RESAMPLES, seed: int = 0) -> Floats:
+    """`bootstrap.resample_counts`, with as many resamples as a router's figures have. Shape (1 + resamples, n)."""
+    return resample_counts(n, resamples, seed)
 
 
 def summary(values: Floats) -> dict[str, float | None]:
     """The first value with the 95% interval of the others, rounded; None for what is not known."""
-    known = values[1:][np.isfinite(values[1:])]
-    low, high = np.percentile(known, [2.5, 97.5]) if known.size else (np.nan, np.nan)
-    return {name: _rounded(value) for name, value in (("estimate", values[0]), ("low", low), ("high", high))}
+    found = percentile_interval(values)
+    return {name: _rounded(getattr(found, name)) for name in ("estimate", "low", "high")}
 
 
 def score_metrics(labels: ArrayLike, scores: ArrayLike) -> dict[str, Any]:

@@ -58,12 +58,6 @@ def average_precision(labels: ArrayLike, values: ArrayLike, weights: ArrayLike |
     return ratio(np.where(positives > 0, positives * precision, 0.0).sum(-1), positives.sum(-1))
 
 
-def draws(size: int, count: int, seed: int) -> Floats:
-    """How often each question is drawn. Shape (count, size)."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(size, np.full(size, 1 / size), size=count).astype(float)
-
-
 def grouped(values: ArrayLike, weights: ArrayLike | None, *amounts: Floats) -> list[Floats]:
     """The weighted amounts summed over groups of equal value, highest value first. Shapes (..., groups)."""
     value = np.asarray(values, dtype=float)

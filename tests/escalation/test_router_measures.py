@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flarekit.errors import ConfigError
-from flarekit.eval.analysis.routing import compared, holm, interval, oracle_scores, rate_curves, report, two_sided_p
-from flarekit.stats.quality import auroc, average_precision, chooser_metrics, resampled, score_metrics
+from flarekit.eval.analysis.routing import compared, figure_interval, oracle_scores, rate_curves, report, shown_together
+from flarekit.stats.quality import chooser_metrics, resampled, score_metrics
+from flarekit.stats.ranking import auroc, average_precision
+from flarekit.stats.tests import bootstrap_p
 
 Labelled = list[tuple[bool, float]]
 LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.3, 0.5, 0.9])), min_size=2, max_size=30).filter(
@@ -23,8 +25,8 @@ LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.1, 0.3, 0.5, 0.9
 @given(LABELLED)
 def test_auroc_and_average_precision_are_scikit_learns(rows: Labelled) -> None:
     truth, scores = zip(*rows, strict=True)
-    assert auroc(truth, scores)[0] == pytest.approx(roc_auc_score(truth, scores))
-    assert average_precision(truth, scores)[0] == pytest.approx(average_precision_score(truth, scores))
+    assert auroc(truth, scores) == pytest.approx(roc_auc_score(truth, scores))
+    assert average_precision(truth, scores) == pytest.approx(average_precision_score(truth, scores))
 
 
 @given(LABELLED, st.integers(0, 99))
@@ -144,18 +146,18 @@ def test_a_difference_is_paired_by_question() -> None:
     scores = np.linspace(0, 1, 40)
     same = compared(lambda values, weights: auroc(truth, values, weights), scores, scores)
     assert (same == 0).all()
-    assert two_sided_p(same) == 1.0
+    assert bootstrap_p(same) == 1.0
 
 
 def test_a_p_value_is_never_smaller_than_the_draws_allow() -> None:
-    assert two_sided_p(np.full(2001, 0.3)) == pytest.approx(2 / 2001)
+    assert bootstrap_p(np.full(2001, 0.3)) == pytest.approx(2 / 2001)
 
 
 def test_holm_stops_at_the_first_that_does_not_hold() -> None:
-    assert holm({"a": 0.01, "b": 0.03, "c": 0.04}) == {"a": True, "b": False, "c": False}
-    assert holm({"a": 0.01, "b": 0.02, "c": 0.04}) == {"a": True, "b": True, "c": True}
+    assert shown_together({"a": 0.01, "b": 0.03, "c": 0.04}) == {"a": True, "b": False, "c": False}
+    assert shown_together({"a": 0.01, "b": 0.02, "c": 0.04}) == {"a": True, "b": True, "c": True}
 
 
 def test_an_interval_of_values_that_are_never_reached_is_open() -> None:
-    made = interval(np.array([0.5, *[0.4] * 50, *[math.inf] * 50]))
+    made = figure_interval(np.array([0.5, *[0.4] * 50, *[math.inf] * 50]))
     assert (made.estimate, made.low, made.high) == (0.5, 0.4, math.inf)

@@ -19,6 +19,7 @@ from flarekit.eval.analysis.budgets import SPLITS, Spending, budgets_of, spendin
 from flarekit.eval.analysis.frontier.mixtures import Means, best_mixtures
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.results.compare import load_runs
+from flarekit.stats.bootstrap import REFITTED
 
 HALF = np.arange(200) % 2 == 0
 LOOKED_UP, STRONG = np.array([0.0, 20, 40, 0, 20, 40]), np.array([0.0, 0, 0, 30, 30, 30])
@@ -130,11 +131,12 @@ def test_picking_the_best_split_of_noise_gains_nothing() -> None:
 def test_an_interval_says_how_many_resamples_it_is_made_of() -> None:
     spent = made({"closed-book": (NOTHING, 0, 0), "rag": (HALF, 20, 0), "strong": (~HALF, 0, 20)})
     found = split(spent, 25.0)
-    assert {point.resamples for point in found.points} == {found.balance.resamples} == {1000}
-    assert {row["resamples"] for row in split_rows([found])} == {1000}
+    used = {point.score.resamples for point in found.points}
+    assert used == {found.balance.difference.resamples} == {REFITTED}
+    assert {row["resamples"] for row in split_rows([found])} == {REFITTED}
     half_the_time = replace(spent, prices=spent.prices + np.where(np.arange(200) < 20, 80, 7))  # a mean of about 24.3
     scarce = split(half_the_time, 25.0, resamples=200).points[2]
-    assert 0 < scarce.resamples < 200
+    assert 0 < scarce.score.resamples < 200
 
 
 def test_no_copy_of_a_question_judges_what_it_was_fitted_on() -> None:
@@ -144,7 +146,7 @@ def test_no_copy_of_a_question_judges_what_it_was_fitted_on() -> None:
         rng = np.random.default_rng(world)
         noise = {f"self {number}": ((rng.random(20) < 0.5)[said], 20, 0) for number in range(8)}
         spent = made({"closed-book": (NOTHING, 0, 0), **noise})
-        pair = spent, replace(spent, said=said)
+        pair = spent, replace(spent, units=said)
         estimates.append([split(one, 30.0, resamples=2).points[-1].score.estimate for one in pair])
     flattered, honest = np.mean(estimates, axis=0)
     assert flattered > 0.6
@@ -198,7 +200,7 @@ def test_an_arm_that_spends_on_the_third_way_is_left_out() -> None:
 
 def run(folder: Path) -> Path:
     """Twelve questions: a plain answer reads 100 tokens and writes 4, passages add 60 to read."""
-    asked = [Question(f"q{place}", "Which?", ("Lima",), ("p0",), "bridge") for place in range(12)]
+    asked = [Question(f"q{place}", f"Which of {place}?", ("Lima",), ("p0",), "bridge") for place in range(12)]
     plain, two = segment("it is Lima .", prompt=100), segment("it is Lima .", prompt=160)
     lost = replace(plain, kept=0)
     traces = []

@@ -22,7 +22,6 @@ from flarekit.escalation.baselines import RULE
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers.mid_lr import MidRouter, fit
 from flarekit.escalation.split import folds
-from flarekit.eval.analysis.discrimination import auarc, auroc
 from flarekit.eval.analysis.information import BAR, LEARNED, Point, best_at, curves, information_rows, worth
 from flarekit.eval.analysis.refits import fixed
 from flarekit.eval.analysis.study import Study, read_study
@@ -34,6 +33,7 @@ from flarekit.eval.report.information_text import COLUMNS, information_csv, told
 from flarekit.eval.results.compare import load_runs
 from flarekit.policies.triggers import Trigger
 from flarekit.signals.token import SIGNALS
+from flarekit.stats.discrimination import auarc, auroc
 from flarekit.tokens import Token
 from flarekit.trace import Probe, Trace
 

@@ -21,18 +21,17 @@ from fakes.simulated import Moments
 from flarekit.cli import main
 from flarekit.errors import ConfigError
 from flarekit.eval.analysis.frontier.crossfit import score_gap
-from flarekit.eval.analysis.frontier.power import (
+from flarekit.eval.analysis.frontier.power import RESAMPLES, family_trial
+from flarekit.eval.data.dataset import Question
+from flarekit.stats.power import (
     ALTERNATIVES,
-    RESAMPLES,
     Alternative,
     Power,
     arm_trial,
-    family_trial,
     questions_needed,
     simulate,
     smallest_difference,
 )
-from flarekit.eval.data.dataset import Question
 
 
 def test_a_medium_effect_needs_the_34_pairs_of_the_textbooks() -> None:

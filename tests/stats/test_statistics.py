@@ -10,8 +10,10 @@ import pytest
 
 from fakes.simulated import World
 from flarekit.errors import ConfigError
-from flarekit.eval.analysis.discrimination import auroc, holm, interval
-from flarekit.stats.bootstrap import Discordant, Interval, mcnemar, mean_interval, paired_difference
+from flarekit.stats.bootstrap import mean_interval, paired_difference
+from flarekit.stats.discrimination import auroc, interval
+from flarekit.stats.intervals import Interval
+from flarekit.stats.tests import Discordant, holm, mcnemar
 
 
 def test_the_estimate_is_the_mean_and_lies_within_its_bounds() -> None:

@@ -11,14 +11,13 @@ are its arms', weighted.
 
 Intervals come from resampling the questions and doing all of this again for every resample, the choice too: two arms
 that are nearly alike change places from one set of questions to another, and an interval that holds the choice fixed is
-too narrow (it holds the truth 85 to 88 times in a hundred; these do 96 to 98 times: `benchmarks/coverage.py`). A
-resample is n draws from the questions, whose places are split into halves like the questions' own: in the world of the
-resample the recorded questions are all that there is, and its halves are independent draws from them, as ours are from
-the questions of the world. The estimate of a resample therefore lies elsewhere than ours (there, the choice is made
-among these questions and judged by the very same), but it spreads as ours would. So that spread alone is taken: the
-interval is the estimate ± t standard deviations of the resamples, and p is of Student's distribution too, with as many
-degrees of freedom as half of the questions, less one: a choice is made on no more. How often p is small where nothing
-differs is in `benchmarks/power.md`. A family compared with itself differs by exactly 0.
+too narrow (its coverage is 85 to 88%; that of these intervals is 97 to 99%: `benchmarks/coverage.py`). All copies of a
+question, drawn twice or recorded under two ids, fall into the same half (`flarekit.stats.halves`). A half of a resample
+therefore holds fewer different questions than a half of the sample, so that its choices vary more and the intervals are
+rather too wide. Its estimate lies elsewhere than ours, so its spread alone is taken: the interval is the estimate ± t
+standard deviations of the resamples, and p is of Student's distribution too, with as many degrees of freedom as half of
+the questions, less one: a choice is made on no more. How often p is small where nothing differs is in
+`benchmarks/power.md`. A family compared with itself differs by exactly 0.
 """
 
 from __future__ import annotations
@@ -30,17 +29,19 @@ import numpy as np
 from scipy import stats
 
 from flarekit.errors import DataError
-from flarekit.eval.analysis.frontier.families import Flags, Floats, Matrix
+from flarekit.eval.analysis.frontier.families import Matrix
 from flarekit.eval.analysis.frontier.frontier import Places, hulls
-from flarekit.eval.analysis.frontier.halves import split_draws
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.arrays import Flags, Floats
+from flarekit.stats.bootstrap import REFITTED
+from flarekit.stats.halves import halved_resamples
+from flarekit.stats.intervals import Interval, spread_interval
 
-__all__ = ["Comparison", "Gap", "Weights", "chosen_by_half", "compare_families", "score_gap", "split_draws"]
+__all__ = ["Comparison", "Gap", "Weights", "chosen_by_half", "compare_families", "score_gap"]
 
 FEWEST = 10
 """Questions below which nothing is compared: halves of fewer than five choose at random."""
 SPLITS = 10
-RESAMPLES = 999
+RESAMPLES = REFITTED
 _BUDGETS = 9
 """Costs, evenly over a range, whose scores are averaged."""
 
@@ -126,7 +127,7 @@ def compare_families(
     goals = _Goals(middle, level, tuple(np.linspace(*costs, _BUDGETS)))
     own = ~np.isin(figures.arms, list(ends))
     values = np.zeros((2, 8, resamples + 1))
-    for halves in split_draws(figures.units, splits, resamples, seed):
+    for halves in halved_resamples(figures.units, splits, resamples, seed):
         for side, rows in enumerate(sides):
             values[side] += _judged(figures.scores[rows], figures.costs[rows], own[rows], halves, goals) / splits
     score, spent, overall, cost, reached = (_gap(drawn, count) for drawn in values[0, :5] - values[1, :5])
@@ -148,7 +149,7 @@ def score_gap(
     """`Comparison.score` alone, several times as fast: what a simulation needs of very many comparisons."""
     sides = [figures.rows(ours), figures.rows(theirs)]
     values = np.zeros((2, resamples + 1))
-    for halves in split_draws(figures.units, splits, resamples, seed):
+    for halves in halved_resamples(figures.units, splits, resamples, seed):
         sums = _sums(figures.scores, figures.costs, halves)
         size = (sums[0][0] + sums[1][0])[:, 0]
         for side, rows in enumerate(sides):
@@ -165,7 +166,7 @@ def chosen_by_half(figures: Matrix, arms: Sequence[str], budget: float, seed: in
     a coin, the same for every family, so that where two choose alike they answer alike. Shape (questions,).
     """
     rows, n = np.array(figures.rows(arms)), len(figures.questions)
-    [(first, second)] = split_draws(figures.units, 1, 0, seed)
+    [(first, second)] = halved_resamples(figures.units, 1, 0, seed)
     coins = np.random.default_rng(seed + 1).uniform(size=n)
     found = np.zeros(n, dtype=np.intp)
     for choosing, judging in ((first[0] > 0, second[0] > 0), (second[0] > 0, first[0] > 0)):
@@ -236,5 +237,4 @@ def _gap(drawn: Floats, n: int) -> Gap:
         return Gap(Interval(estimate, estimate, estimate), float(abs(estimate) < 1e-12), 0.0)
     freedom = n // 2 - 1
     p = 2 * float(stats.t.sf(abs(estimate) / error, freedom))
-    width = float(stats.t.isf(0.025, freedom)) * error
-    return Gap(Interval(estimate, estimate - width, estimate + width), p, error * n**0.5)
+    return Gap(spread_interval(drawn, freedom), p, error * n**0.5)

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from flarekit.costs import Prices, price
 from flarekit.eval.results.compare import Arm, Group, Result, Row, costs_of, measures
 from flarekit.policies import POLICIES
-from flarekit.stats.bootstrap import Interval, mean_interval
+from flarekit.stats.bootstrap import mean_interval
+from flarekit.stats.intervals import Interval
 from flarekit.trace import Probe, Trace
 
 PRE_FAMILIES = {"pre-retrieve": "rag", "pre-escalate": "strong"}

@@ -23,13 +23,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flarekit.actions import Escalate, Retrieve
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError, FlarekitError
+from flarekit.escalation.split import alike
 from flarekit.eval.analysis.frontier.curves import parse
-from flarekit.eval.analysis.frontier.halves import Units, units
 from flarekit.eval.results.compare import Group, measures
 from flarekit.io.bounded import read_json
 from flarekit.io.files import standing
@@ -38,10 +37,9 @@ from flarekit.policies.base import K, split_arm
 from flarekit.policies.triggers import NEVER
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.token import ALWAYS, LENGTH
+from flarekit.stats.arrays import Flags, Floats, Rows
 from flarekit.trace import Moment
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
 Action = Literal["retrieve", "escalate", "any"]
 """What a family may do; "any" is either or both."""
 Score = Literal["f1", "exact_match"]
@@ -101,12 +99,12 @@ class Matrix:
     """In `Prices.unit`."""
     called: Flags
     """Whether the arm looked something up or asked the strong model."""
-    units: Units = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
-    """Which questions ask the same (see `halves`), shape (questions,); all differ unless told otherwise."""
+    units: Rows = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """The unit of each question, those that ask the same being one (see `alike`); all differ unless told otherwise."""
 
     def __post_init__(self) -> None:
         if not self.units.size:
-            object.__setattr__(self, "units", np.arange(len(self.questions), dtype=np.intp))
+            object.__setattr__(self, "units", np.arange(len(self.questions), dtype=np.int64))
 
     def rows(self, arms: Sequence[str]) -> list[int]:
         """The places of some of its arms."""
@@ -211,7 +209,7 @@ def matrix(
         np.array([values[score] for values in figures]),
         np.array([values["price"] for values in figures]),
         np.array([values["retrievals"] + values["escalations"] > 0 for values in figures]),
-        units([group.questions[key].text for key in shared]),
+        alike([group.questions[key].text for key in shared]),
     )
 
 

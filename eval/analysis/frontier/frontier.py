@@ -22,11 +22,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from flarekit.errors import ConfigError
 from flarekit.eval.analysis.frontier.families import Matrix
-from flarekit.eval.analysis.routing import Curves, interval
-from flarekit.stats.bootstrap import Interval
+from flarekit.eval.analysis.routing import Curves, figure_interval
+from flarekit.stats.arrays import Floats
+from flarekit.stats.intervals import Interval
 from flarekit.stats.quality import resampled
 
-Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
 
 
@@ -185,12 +185,12 @@ def rating(figures: Matrix, weak: str, strong: str, *, costs: tuple[float, float
     low, high = costs or sorted((cost[0, begin], cost[0, end]))
     curves = _share_curves(share, score, begin, end)
     return Rating(
-        aiq=interval(hulls(cost, score).areas(low, high)),
-        pgr=interval((curves.at(0.5) - curves.scores[:, 0]) / _known(curves.gap)),
-        apgr=interval(curves.apgr()),
-        cpt50=interval(curves.cpt(0.5)),
-        cpt80=interval(curves.cpt(0.8)),
-        gap=interval(curves.gap),
+        aiq=figure_interval(hulls(cost, score).areas(low, high)),
+        pgr=figure_interval((curves.at(0.5) - curves.scores[:, 0]) / _known(curves.gap)),
+        apgr=figure_interval(curves.apgr()),
+        cpt50=figure_interval(curves.cpt(0.5)),
+        cpt80=figure_interval(curves.cpt(0.8)),
+        gap=figure_interval(curves.gap),
     )
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from flarekit.stats.arrays import Floats
+
 Corner = tuple[tuple[int, ...], list[Floats]]
 """Places of arms, and the weight of each in every problem; NaN or below 0 where they have no such corner."""
 _TOLERANCE = 1e-9

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 from flarekit.costs import Prices
 from flarekit.errors import DataError
 from flarekit.eval.analysis.frontier.curves import UNHELPED, end_arm, parse
-from flarekit.eval.analysis.frontier.families import MOMENTS, Floats, Matrix, family, matrix
+from flarekit.eval.analysis.frontier.families import MOMENTS, Matrix, family, matrix
 from flarekit.eval.analysis.wording import interval_text, share
 from flarekit.eval.results.compare import Group
-from flarekit.stats.bootstrap import Interval, mean_interval
+from flarekit.stats.arrays import Floats
+from flarekit.stats.bootstrap import mean_interval
+from flarekit.stats.intervals import Interval
 
 SPLITS = 40
 """Random halvings of the arms."""

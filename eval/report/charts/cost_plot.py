@@ -17,7 +17,7 @@ import altair as alt
 from flarekit.costs import Prices
 from flarekit.eval.analysis.frontier.curves import Point
 from flarekit.eval.analysis.wording import interval_text, share
-from flarekit.stats.bootstrap import Interval
+from flarekit.stats.intervals import Interval
 
 SCORES = {"f1": "F1", "exact_match": "Exact match"}
 OWN_LAYERS = ("derived", "hull")

@@ -12,16 +12,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from flarekit.errors import ConfigError
-from flarekit.eval.analysis.discrimination import (
-    Score,
-    auroc,
-    average_precision,
-    difference,
-    holm,
-    interval,
-    prr,
-    too_few,
-)
+from flarekit.stats.discrimination import Score, auroc, average_precision, difference, interval, prr, too_few
+from flarekit.stats.tests import holm
 
 LABELLED = st.lists(st.tuples(st.booleans(), st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, math.inf])), min_size=2)
 

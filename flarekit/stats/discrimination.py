@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import digamma
 
-from flarekit.stats.bootstrap import Interval
-from flarekit.stats.ranking import auroc, average_precision, draws, grouped, ratio
+from flarekit.stats.arrays import Floats
+from flarekit.stats.bootstrap import RESAMPLES, resample_counts
+from flarekit.stats.intervals import Interval, percentile_interval
+from flarekit.stats.ranking import auroc, average_precision, grouped, ratio
+from flarekit.stats.tests import bootstrap_p
 
 __all__ = [
     "Difference",
@@ -25,14 +28,11 @@ __all__ = [
     "auroc",
     "average_precision",
     "difference",
-    "holm",
     "interval",
     "prr",
     "too_few",
-    "two_sided_p",
 ]
 
-Floats = NDArray[np.float64]
 FEWEST = 5
 """Examples of either kind below which no figure is given: its interval would promise more than it holds."""
 
@@ -89,7 +89,7 @@ def interval(
     values: ArrayLike,
     *,
     confidence: float = 0.95,
-    resamples: int = 4999,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Interval:
     """A score with its percentile bootstrap interval over questions.
@@ -99,8 +99,8 @@ def interval(
     """
     if too_few(labels):
         return Interval(np.nan, np.nan, np.nan)
-    drawn = score(labels, values, draws(np.size(values), resamples, seed))
-    return Interval(float(score(labels, values)), *_bounds(drawn, confidence))
+    drawn = score(labels, values, resample_counts(np.size(values), resamples, seed))
+    return percentile_interval(drawn, confidence=confidence)
 
 
 def difference(
@@ -110,7 +110,7 @@ def difference(
     theirs: ArrayLike,
     *,
     confidence: float = 0.95,
-    resamples: int = 4999,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Difference:
     """`score(ours) - score(theirs)` on the same questions, both over the same resamples.
@@ -119,20 +119,9 @@ def difference(
     """
     if too_few(labels):
         return Difference(Interval(np.nan, np.nan, np.nan), np.nan)
-    weights = draws(np.size(ours), resamples, seed)
-    drawn = score(labels, ours, weights) - score(labels, theirs, weights)
-    estimate = float(score(labels, ours) - score(labels, theirs))
-    return Difference(Interval(estimate, *_bounds(drawn, confidence)), two_sided_p(drawn))
-
-
-def two_sided_p(drawn: Floats) -> float:
-    """The bootstrap's p-value of a difference of zero: twice the share of draws on the rarer side, at most 1.
-
-    It is never below 2 / (draws + 1): that few draws cannot show less.
-    """
-    counted = drawn[~np.isnan(drawn)]
-    rarer = min((counted <= 0).sum(), (counted >= 0).sum())
-    return float(min(1.0, 2 * (rarer + 1) / (counted.size + 1)))
+    counts = resample_counts(np.size(ours), resamples, seed)
+    drawn = score(labels, ours, counts) - score(labels, theirs, counts)
+    return Difference(percentile_interval(drawn, confidence=confidence), bootstrap_p(drawn))
 
 
 def too_few(labels: ArrayLike) -> str:
@@ -144,17 +133,6 @@ def too_few(labels: ArrayLike) -> str:
         return ""
     few = f"only {rest}" if (given > 0).sum() == rest else f"all but {rest}"
     return f"{few} of {given.size} questions are of the kind, and {FEWEST} of either are needed"
-
-
-def holm(p: ArrayLike) -> Floats:
-    """p-values of several questions asked at once, corrected (Holm 1979); NaN stays and is not counted."""
-    given = np.asarray(p, dtype=float)
-    corrected = np.full(given.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(given))
-    order = known[np.argsort(given[known], kind="stable")]
-    steps = given[order] * np.arange(order.size, 0, -1)
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0) if order.size else steps
-    return corrected
 
 
 def _saved(loss: Floats, values: ArrayLike, weights: ArrayLike | None) -> Floats:
@@ -173,9 +151,3 @@ def _harmonic(counts: Floats) -> Floats:
     if (whole == counts).all():
         return np.asarray(np.concatenate(([0.0], (1 / np.arange(1, whole.max(initial=0) + 1)).cumsum()))[whole])
     return np.asarray(digamma(counts + 1) - digamma(1.0))
-
-
-def _bounds(drawn: Floats, confidence: float) -> tuple[float, float]:
-    tail = (1 - confidence) / 2
-    low, high = np.nanquantile(drawn, [tail, 1 - tail])
-    return float(low), float(high)
