@@ -31,7 +31,7 @@ from flarekit.engines.encoders import Vectors
 from flarekit.eval.data.dataset import Dataset
 from flarekit.eval.data.formats import load_dataset
 from flarekit.eval.data.metrics import supporting_recall
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.retrieval import BatchRetriever, Hit, Passage
 from flarekit.retrievers import build_index, index_info, iter_corpus, open_index
 from flarekit.retrievers.corpus.passages import Passages, write_passages

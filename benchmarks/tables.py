@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 from flarekit.escalation import Prices
+from flarekit.eval.analysis.table import Row, table
 from flarekit.eval.analysis.wording import number, share, signed, verdict
-from flarekit.eval.results.compare import Row, load_runs, table
+from flarekit.eval.results.groups import load_runs
 from flarekit.stats.intervals import Interval
 
 COUNTED = {

@@ -26,7 +26,7 @@ from flarekit.costs import Prices, price
 from flarekit.errors import ConfigError
 from flarekit.escalation.split import alike
 from flarekit.eval.analysis.frontier.mixtures import Means, best_mixtures
-from flarekit.eval.results.compare import Group, Result
+from flarekit.eval.results.groups import Group, Result
 from flarekit.policies import parse_policy
 from flarekit.stats.arrays import Floats, Rows
 from flarekit.stats.bootstrap import REFITTED

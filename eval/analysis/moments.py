@@ -35,9 +35,9 @@ from flarekit.eval.analysis.frontier.families import (
     matrix,
     unlike,
 )
-from flarekit.eval.analysis.frontier.frontier import cost_range, end_range, spots
+from flarekit.eval.analysis.frontier.frontier import arm_points, cost_range, end_range
 from flarekit.eval.analysis.wording import number
-from flarekit.eval.results.compare import Group
+from flarekit.eval.results.groups import Group
 from flarekit.stats.tests import Discordant, holm, mcnemar
 from flarekit.trace import Moment
 
@@ -86,7 +86,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class MomentFindings:
     """All comparisons of moments that a group allows."""
 
     verdicts: tuple[Verdict, ...]
@@ -115,14 +115,14 @@ class Findings:
         return [one for one in made if one.action == first]
 
 
-def findings(
+def compare_moments(
     group: Group,
     *,
     measure: Score = "f1",
     prices: Prices | None = None,
     budgets: Sequence[float] = (),
     seed: int = 0,
-) -> Findings:
+) -> MomentFindings:
     """Every comparison of `PAIRS` that the group has arms for, at every budget.
 
     `budgets` are mean costs of a question in `Prices.unit`; at `POINTS` of the line between the ends without any.
@@ -140,11 +140,11 @@ def findings(
                     unmade.setdefault((ours, theirs), f"{DOING[action].capitalize()}: {error}.")
             if reason := _apart(group, ours, theirs, action):
                 unmade.setdefault((ours, theirs), reason)
-    return Findings(tuple(_corrected(made)), unmade, tuple(unlike(group)))
+    return MomentFindings(tuple(_corrected(made)), unmade, tuple(unlike(group)))
 
 
 def checked_budgets(budgets: Sequence[float]) -> tuple[float, ...]:
-    """Budgets as `findings` takes them, each once; a `ConfigError` where one is no cost."""
+    """Budgets as `compare_moments` takes them, each once; a `ConfigError` where one is no cost."""
     for budget in budgets:
         if not 0 < budget < math.inf:
             raise ConfigError(f"budget={budget:g}: a mean cost of a question is a number above 0")
@@ -234,7 +234,7 @@ def _range(
 
     Where an end is missing and budgets are `given`, the costs that both families have arms for.
     """
-    points = {point.arm: point for point in spots(figures)}
+    points = {point.arm: point for point in arm_points(figures)}
     never = [points[arm] for arm in shared if not kind_of(arm).actions]
     acting = [points[arm] for arm in shared if kind_of(arm).actions]
     low, high = math.inf, -math.inf

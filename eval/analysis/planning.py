@@ -13,7 +13,7 @@ from flarekit.eval.analysis.frontier.families import ACTIONS, MOMENTS, Action, S
 from flarekit.eval.analysis.frontier.power import family_trial
 from flarekit.eval.analysis.verdict import PAIRS, POINTS, TOGETHER_FIRST, comparable, judge
 from flarekit.eval.analysis.wording import bounds_text, number, share
-from flarekit.eval.results.compare import Group, baseline_of, load_runs
+from flarekit.eval.results.groups import Group, baseline_of, load_runs
 from flarekit.stats.bootstrap import paired_difference
 from flarekit.stats.intervals import Interval
 from flarekit.stats.power import (

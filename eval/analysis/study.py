@@ -17,7 +17,7 @@ from flarekit.escalation.baselines import strata_of
 from flarekit.escalation.outcomes import Outcomes, Target, find_arm
 from flarekit.eval.replay.readings import Answer, answer_of, probe_readings, unhelped
 from flarekit.eval.replay.trajectories import trajectories, watches
-from flarekit.eval.results.compare import Group, Result
+from flarekit.eval.results.groups import Group, Result
 from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.stats.arrays import Floats
 

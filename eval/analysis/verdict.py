@@ -19,16 +19,16 @@ from flarekit.eval.analysis.moments import (
     TOGETHER_FIRST,
     WHEN,
     Corrected,
-    Findings,
+    MomentFindings,
     Verdict,
     comparable,
-    findings,
+    compare_moments,
     judge,
     judge_all,
     test_of,
 )
 from flarekit.eval.analysis.wording import bounds_text, number, share
-from flarekit.eval.results.compare import Group
+from flarekit.eval.results.groups import Group
 from flarekit.trace import Moment
 
 __all__ = [
@@ -37,10 +37,10 @@ __all__ = [
     "POINTS",
     "TOGETHER_FIRST",
     "Corrected",
-    "Findings",
+    "MomentFindings",
     "Verdict",
     "comparable",
-    "findings",
+    "compare_moments",
     "judge",
     "judge_all",
     "verdict_sentences",
@@ -52,7 +52,7 @@ _CALLED = {"f1": "F1", "exact_match": "exact match"}
 
 
 def verdict_sentences(
-    group: Group, found: Findings, *, pair: tuple[Moment, Moment] = PAIRS[0], prices: Prices | None = None
+    group: Group, found: MomentFindings, *, pair: tuple[Moment, Moment] = PAIRS[0], prices: Prices | None = None
 ) -> list[str]:
     """The verdict on two moments: for each k a sentence on the answers at each budget and one on the costs.
 

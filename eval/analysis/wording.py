@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from flarekit.costs import Prices
 from flarekit.eval.analysis.frontier.curves import parse
-from flarekit.eval.results.compare import Arm, Group, Row, Versus, baseline_of, versus
+from flarekit.eval.analysis.table import Row, Versus, versus
+from flarekit.eval.results.groups import Arm, Group, baseline_of
 from flarekit.stats.intervals import Interval
 
 TWINS = (("mid-retrieve", "pre-retrieve"), ("flare", "pre-retrieve"), ("escalate", "pre-escalate"))

@@ -5,37 +5,32 @@ Each needs arms of its own kind; what a run has no records for is left out, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from flarekit.costs import Prices
-from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.baselines import lopsided
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.budgets import Split, budgets_of, spending, split, split_rows
-from flarekit.eval.analysis.information import curves, information_rows
+from flarekit.eval.analysis.analyze import Analysis, InformationCurves
+from flarekit.eval.analysis.budgets import Split, split_rows
+from flarekit.eval.analysis.moments import MomentFindings, Verdict
 from flarekit.eval.analysis.refits import RESAMPLES
-from flarekit.eval.analysis.study import TARGETS, read_study
-from flarekit.eval.analysis.verdict import Findings, Verdict, findings, verdict_sentences
-from flarekit.eval.analysis.wording import number, share, signed, verdict
+from flarekit.eval.analysis.study import TARGETS
+from flarekit.eval.analysis.wording import number, share, signed
 from flarekit.eval.report.charts.budget import split_chart
 from flarekit.eval.report.charts.cost_plot import zoomable
 from flarekit.eval.report.charts.information import AXES, SCORES, TITLES, information_chart
 from flarekit.eval.report.frontier_parts import NAMES, frontier_parts
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, interval_cell, plain_cell
-from flarekit.eval.results.compare import Group, Row, cautions
 
 _HELP = {"rag": "retrieval", "strong": "the strong model"}
 _DECIDING = "share of what the first and the second choose that is arms that decide, the rest being their common ends,"
-_ENOUGH = 30
-"""Questions below which an information curve is all band."""
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Findings:
     """What a section says beyond its plot and its table."""
 
     verdict: list[str]
@@ -44,33 +39,20 @@ class Told:
     """Which answers and parts are left out, and why, a sentence each."""
 
 
-def tell(group: Group, rows: list[Row], baseline: str | None, prices: Prices, budgets: Sequence[float] = ()) -> Told:
+def draw_findings(found: Analysis) -> Findings:
     """The verdict and all further parts that the group has records for."""
-    found = findings(group, prices=prices, budgets=budgets)
-    parts: list[Figure | Table] = []
-    missing = [*cautions(group), *found.unlike]
-    makers: list[Callable[[], list[Figure | Table]]] = [
-        lambda: [moments_table(found, prices)] if found.verdicts else [],
-        lambda: frontier_parts(group, prices),
-        lambda: [information_figure(group)],
-        lambda: split_parts(group, prices),
-    ]
-    for make in makers:
-        try:
-            parts += make()
-        except (ConfigError, DataError) as error:
-            missing.append(f"Left out: {error}.")
-    return Told(headline(group, rows, baseline, prices, found), parts, missing)
+    summary, parts = found.summary, list[Figure | Table]()
+    if summary.moments.verdicts:
+        parts.append(moments_table(summary.moments, found.prices))
+    parts += frontier_parts(found.frontiers, found.prices)
+    if found.information:
+        parts.append(information_figure(found.information))
+    if found.splits:
+        parts += [_split_figure(found.splits), _balance_table(found.splits, found.prices)]
+    return Findings(summary.verdict, parts, found.missing)
 
 
-def headline(group: Group, rows: list[Row], baseline: str | None, prices: Prices, found: Findings) -> list[str]:
-    """The verdict on during against before, where both were swept; else what single arms show."""
-    if found.find("mid", "pre"):
-        return verdict_sentences(group, found, prices=prices)
-    return verdict(group, rows, baseline=baseline, prices=prices)
-
-
-def moments_table(found: Findings, prices: Prices) -> Table:
+def moments_table(found: MomentFindings, prices: Prices) -> Table:
     """Every comparison of two moments, with its corrected p-values."""
     count = len(found.verdicts)
     note = (
@@ -141,27 +123,10 @@ def _chance(p: float) -> str:
     return "<.001" if p < 0.001 else share(p)
 
 
-def information_figure(group: Group) -> Figure:
-    """How much each signal tells after how many tokens, for every kind of help that was recorded.
-
-    `DataError` where too few questions were answered alone and with help.
-    """
-    rows: list[dict[str, Any]] = []
-    warned: list[str] = []
-    helps = [name for name in _HELP if name in group.arms]
-    for name in helps:
-        study = read_study(group, helped=name)
-        if len(study.answers) < _ENOUGH:
-            raise DataError(f"the information curve needs {_ENOUGH} questions answered alone and with help")
-        found = information_rows(study, [point for target in TARGETS for point in curves(study, target)])
-        rows += [{**row, "policy": row["signal"]} for row in found]
-        warned += [
-            f" Warning ({TITLES[target].lower()}; {_HELP[name]}): {said}."
-            for target in TARGETS
-            if (said := lopsided(study.labels(target), study.strata[1]))
-        ]
-    if not rows:
-        raise DataError("the information curve needs answers alone and with help (closed-book, and rag or strong)")
+def information_figure(found: InformationCurves) -> Figure:
+    """How much each signal tells after how many tokens, for every kind of help that was recorded."""
+    helps, rows = found.helps, [{**row, "policy": row["signal"]} for row in found.rows]
+    warned = [f" Warning ({TITLES[target].lower()}; {_HELP[name]}): {said}." for target, name, said in found.warnings]
     drawn = {(row["helped"], row["target"], row["axis"]) for row in rows}
     specs = {
         f"{target} {name} {axis} {score}": _information_spec(rows, name, target, axis, score)
@@ -218,20 +183,6 @@ def _nothing(text: str) -> dict[str, Any]:
         "background": "transparent",
         "config": {"view": {"stroke": None}},
     }
-
-
-def split_parts(group: Group, prices: Prices) -> list[Figure | Table]:
-    """Every budget split between every two ways that were recorded, and whether a balance beats both ends.
-
-    `ConfigError` where there are too few arms that decide nothing.
-    """
-    spent = spending(group, prices)
-    ways = [("retrieval", "strong"), ("retrieval", "samples"), ("strong", "samples")]
-    ways = [pair for pair in ways if all(spent.parts[way].any() for way in pair)]
-    if not ways:
-        raise ConfigError("a split needs arms that spend in two ways, such as rag and strong")
-    splits = [split(spent, budget, pair) for pair in ways for budget in budgets_of(spent)]
-    return [_split_figure(splits), _balance_table(splits, prices)]
 
 
 def _split_figure(splits: Sequence[Split]) -> Figure:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 
 from flarekit.costs import Prices
-from flarekit.eval.analysis.frontier.families import ACTIONS, MOMENTS, Action, depths, ends, family, kind_of, matrix
-from flarekit.eval.analysis.frontier.frontier import Rating, Spot, end_range, hull, oracle_frontier, rating, spots
-from flarekit.eval.analysis.frontier.oracles import Oracle, oracles
+from flarekit.eval.analysis.frontier.frontier import ArmPoint
+from flarekit.eval.analysis.frontier.frontiers import Frontiers
 from flarekit.eval.analysis.wording import number, share
 from flarekit.eval.report.charts.cost_plot import STYLE, zoomable
 from flarekit.eval.report.parts import NOTHING, Cell, Column, Figure, Table, interval_cell, plain_cell
-from flarekit.eval.results.compare import Group
-from flarekit.trace import Moment
 
 NAMES = {"retrieve": "retrieving", "escalate": "escalating", "any": "retrieving and escalating"}
 _COLOURS = {
@@ -38,92 +34,28 @@ _DASHES = {
 _NO_ARM = "datum.moment !== 'oracle' && datum.moment !== 'two-arm oracle'"
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """An action, with the number of passages (k) that its arms look up."""
-
-    key: str
-    title: str
-    action: Action
-    k: int | None
-
-
-def frontier_parts(group: Group, prices: Prices) -> list[Figure | Table]:
+def frontier_parts(found: Sequence[Frontiers], prices: Prices) -> list[Figure | Table]:
     """Each moment's frontier with the oracles', and what one number says of each; nothing where no moment has arms."""
-    drawn: list[dict[str, Any]] = []
-    rated: list[list[Cell]] = []
-    choices: dict[str, str] = {}
-    for choice in _choices(group):
-        points, rows = _frontiers(group, choice, prices)
-        drawn += points
-        rated += rows
-        if points:
-            choices[choice.key] = choice.title
-    if not drawn:
+    if not found:
         return []
+    drawn = [_row(one, name, corner) for one in found for name, corner in one.corners]
+    choices = {_key(one): _title(one) for one in found}
+    rated = [cells for one in found for cells in _rated(one)]
     return [_frontier_figure(drawn, choices, prices), _rating_table(rated, prices)]
 
 
-def _choices(group: Group) -> Iterator[_Choice]:
-    """What may be drawn; the number of passages that most arms look up goes by the action's own name."""
-    for action in ACTIONS:
-        several = depths(group, MOMENTS, action)
-        for place, k in enumerate(several):
-            title = f"{NAMES[action]}, k = {k}" if several[1:] else NAMES[action]
-            yield _Choice(f"{action}-k{k}" if place else action, title, action, k)
+def _key(one: Frontiers) -> str:
+    """The number of passages that most arms look up goes by the action's own name."""
+    return one.action if one.first else f"{one.action}-k{one.k}"
 
 
-def _frontiers(group: Group, choice: _Choice, prices: Prices) -> tuple[list[dict[str, Any]], list[list[Cell]]]:
-    """The corners of every moment's hull and of the oracles', and a row of the table for each."""
-    action, k = choice.action, choice.k
-    shared = ends(group, action, k)
-    sides = {moment: family(group, moment, action, k) for moment in MOMENTS}
-    sides = {moment: own for moment, own in sides.items() if own}
-    if len(shared) < 2 or not sides:
-        return [], []
-    figures = matrix(group, [*shared, *(arm for own in sides.values() for arm in own)], prices=prices)
-    points = {point.arm: point for point in spots(figures)}
-    by_cost = sorted(shared, key=lambda arm: points[arm].cost)
-    weak, strong = by_cost[0], max(by_cost, key=lambda arm: points[arm].score)
-    drawn, rated = [], []
-    for moment, own in sides.items():
-        corners = hull([points[arm] for arm in (*shared, *own)])
-        drawn += [_row(choice, moment, corner.cost, corner.score, corner.arm) for corner in corners]
-        if weak != strong:
-            figured = matrix(group, [*shared, *own], prices=prices)
-            costs = _range(points, shared)
-            rated.append(
-                _rated(choice, moment, len(own), corners[-1].score, rating(figured, weak, strong, costs=costs))
-            )
-    always = _always(points, shared) or strong
-    for name, some in (("oracle", figures), ("two-arm oracle", matrix(group, [weak, always], prices=prices))):
-        drawn += [_row(choice, name, cost, score, "") for cost, score in oracle_frontier(some)]
-    known = oracles(figures, weak, always)
-    drawn += [_row(choice, one.name, one.cost, one.score.estimate, one.name) for one in known[2:]]
-    return drawn, rated + [_oracle_cells(choice, one) for one in known]
+def _title(one: Frontiers) -> str:
+    return f"{NAMES[one.action]}, k = {one.k}" if one.several else NAMES[one.action]
 
 
-def _range(points: Mapping[str, Spot], shared: Sequence[str]) -> tuple[float, float] | None:
-    """The costs from never to always acting; None where there is no such line."""
-    never, acting = _sides(points, shared)
-    low, high = end_range(never[0], acting) if never and acting else (0.0, 0.0)
-    return (low, high) if low < high else None
-
-
-def _always(points: Mapping[str, Spot], shared: Sequence[str]) -> str | None:
-    """The end that always acts, by the cost to which the line between the ends goes."""
-    never, acting = _sides(points, shared)
-    top = end_range(never[0], acting)[1] if never and acting else None
-    return next((one.arm for one in acting if one.cost == top), None)
-
-
-def _sides(points: Mapping[str, Spot], shared: Sequence[str]) -> tuple[list[Spot], list[Spot]]:
-    acting = [points[arm] for arm in shared if kind_of(arm).actions]
-    return [points[arm] for arm in shared if not kind_of(arm).actions], acting
-
-
-def _row(choice: _Choice, moment: str, cost: float, score: float, arm: str) -> dict[str, Any]:
-    return {"action": choice.key, "moment": moment, "cost": round(cost, 2), "score": round(score, 5), "policy": arm}
+def _row(one: Frontiers, name: str, corner: ArmPoint) -> dict[str, Any]:
+    place = {"cost": round(corner.cost, 2), "score": round(corner.score, 5)}
+    return {"action": _key(one), "moment": name, **place, "policy": corner.arm}
 
 
 def _frontier_figure(rows: Sequence[dict[str, Any]], choices: Mapping[str, str], prices: Prices) -> Figure:
@@ -177,19 +109,20 @@ def _frontier_spec(action: str, prices: Prices) -> dict[str, Any]:
     return zoomable(spec)
 
 
-def _rated(choice: _Choice, moment: Moment, arms: int, best: float, found: Rating) -> list[Cell]:
-    measured = found.aiq, found.pgr, found.apgr, found.cpt50, found.cpt80, found.gap
-    return [
-        Cell(moment, f"{moment} {choice.key}", choice.title),
-        plain_cell(arms, number),
-        plain_cell(best, share),
-        *(interval_cell(one, share) for one in measured),
-    ]
-
-
-def _oracle_cells(choice: _Choice, one: Oracle) -> list[Cell]:
-    cells = plain_cell(one.arms, number), interval_cell(one.score, share), *(NOTHING,) * 6
-    return [Cell(one.name, f"{one.name} {choice.key}", choice.title), *cells]
+def _rated(one: Frontiers) -> Iterator[list[Cell]]:
+    """A row for every moment, and one for every oracle."""
+    for rated in one.rated:
+        found = rated.rating
+        measured = found.aiq, found.pgr, found.apgr, found.cpt50, found.cpt80, found.gap
+        yield [
+            Cell(rated.moment, f"{rated.moment} {_key(one)}", _title(one)),
+            plain_cell(rated.arms, number),
+            plain_cell(rated.best, share),
+            *(interval_cell(value, share) for value in measured),
+        ]
+    for oracle in one.oracles:
+        cells = plain_cell(oracle.arms, number), interval_cell(oracle.score, share), *(NOTHING,) * 6
+        yield [Cell(oracle.name, f"{oracle.name} {_key(one)}", _title(one)), *cells]
 
 
 def _rating_table(rows: Sequence[Sequence[Cell]], prices: Prices) -> Table:

@@ -19,17 +19,16 @@ import vl_convert
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from flarekit.costs import Prices
 from flarekit.errors import RunError
-from flarekit.eval.analysis.wording import pairs
+from flarekit.eval.analysis.analyze import Analysis
 from flarekit.eval.replay.fire_points import SCALE, WATCHES, own_threshold
 from flarekit.eval.report.charts.cost_plot import OWN_LAYERS
-from flarekit.eval.report.findings import tell
+from flarekit.eval.report.findings import draw_findings
 from flarekit.eval.report.parts import Figure, Table, part_csv
 from flarekit.eval.report.policies import policy_figure, policy_table, table_csv
 from flarekit.eval.report.prices import PARTS, price_panel
 from flarekit.eval.report.questions import answered, index_view, packed, question_view
-from flarekit.eval.results.compare import Group, Row, baseline_of, notes_of, table
+from flarekit.eval.results.groups import Group, notes_of
 from flarekit.io.files import replace_file
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -46,33 +45,22 @@ _SCRIPTS = (
 )
 
 
-def write_report(
-    groups: Sequence[Group],
-    out: Path,
-    *,
-    baseline: str | None = None,
-    prices: Prices | None = None,
-    budgets: Sequence[float] = (),
-    command: str = "",
-) -> Path:
+def write_report(analyses: Sequence[Analysis], out: Path, *, command: str = "") -> Path:
     """Write report.html, table.csv and accuracy-cost.svg, .png and .csv into the folder `out`; gives the page's path.
 
     So it is for every further part, by its key. Each group but the first puts its number into the names of its files.
-    `budgets` are mean costs of a question at which moments are compared. `command` is shown as what made the page.
-    `ConfigError` where a group has no arm `baseline`, `RunError` where the folder cannot be written.
+    `command` is shown as what made the page. `RunError` where the folder cannot be written.
     """
-    prices = prices or Prices()
-    tables = [table(group, baseline=baseline, prices=prices) for group in groups]
-    sections = [_section(group, rows, baseline, prices, budgets) for group, rows in zip(groups, tables, strict=True)]
+    sections = [_section(one) for one in analyses]
     page = out / "report.html"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / "table.csv", _encoded(table_csv(groups, tables, prices)))
+        replace_file(out / "table.csv", _encoded(table_csv(one.summary for one in analyses)))
         for place, section in enumerate(sections, start=1):
             ending = f"-{place}" if place > 1 else ""
             for figure in (section["figure"], *section["parts"]):
                 _write_part(out / f"{figure.key}{ending}", figure, section["heading"])
-        replace_file(page, _encoded(report_html(groups, sections, command)))
+        replace_file(page, _encoded(report_html([one.group for one in analyses], sections, command)))
     except OSError as error:
         raise RunError(f"{out}: the report cannot be written ({error.strerror})") from error
     return page
@@ -110,28 +98,25 @@ def embedded_json(value: Any) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))  # noqa: S704
 
 
-def _section(
-    group: Group, rows: list[Row], baseline: str | None, prices: Prices, budgets: Sequence[float]
-) -> dict[str, Any]:
+def _section(found: Analysis) -> dict[str, Any]:
     """What the template shows of one group."""
-    base = baseline_of(group, baseline)
-    compared = pairs(group, rows, baseline)
-    told = tell(group, rows, baseline, prices, budgets)
+    group, prices, summary = found.group, found.prices, found.summary
+    findings = draw_findings(found)
     return {
         "dataset": group.dataset,
         "models": group.models,
         "heading": f"{group.dataset} · {group.models} · n = {len(group.questions)}",
         "strong": group.strong is not None,
-        "verdict": told.verdict,
-        "figure": policy_figure(group, rows, prices),
-        "table": policy_table(rows, base, prices, notes_of(group)),
-        "parts": told.parts,
-        "missing": told.missing,
+        "verdict": findings.verdict,
+        "figure": policy_figure(found),
+        "table": policy_table(summary.rows, summary.baseline, prices, notes_of(group)),
+        "parts": findings.parts,
+        "missing": findings.missing,
         "prices": price_panel(group, prices),
         "about": {
             "policies": list(group.arms),
-            "baseline": base,
-            "compared": [compared[0][1].policy, compared[0][0].policy] if compared else list(group.arms)[:1] * 2,
+            "baseline": summary.baseline,
+            "compared": list(summary.compared),
             "own": {policy: own for policy in group.arms if (own := own_threshold(policy))},
         },
         "runs": [

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from flarekit.costs import Prices
-from flarekit.eval.analysis.frontier.curves import points
-from flarekit.eval.analysis.frontier.oracles import Oracle, oracle_sentence, retrieval_oracles
+from flarekit.eval.analysis.analyze import Analysis, Summary
+from flarekit.eval.analysis.frontier.oracles import Oracle, oracle_sentence
+from flarekit.eval.analysis.table import Row, reckoned, unequal
 from flarekit.eval.analysis.wording import number, share, signed
 from flarekit.eval.report.charts.cost_plot import (
     SCORES,
@@ -19,8 +20,7 @@ from flarekit.eval.report.charts.cost_plot import (
     zoomable,
 )
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
-from flarekit.eval.report.prices import point_parts
-from flarekit.eval.results.compare import COSTS, Group, Row, reckoned, unequal
+from flarekit.eval.results.groups import COSTS, Group
 from flarekit.stats.intervals import Interval
 
 _MEANINGS = {
@@ -79,10 +79,10 @@ def _cells(row: Row, baseline: str, names: Iterable[str]) -> list[Cell]:
     ]
 
 
-def policy_figure(group: Group, rows: Sequence[Row], prices: Prices) -> Figure:
+def policy_figure(found: Analysis) -> Figure:
     """The accuracy-cost plot, for every score and every cost that any arm has at all."""
-    data = policy_points(group, rows, prices)
-    costs = {cost: title for cost, title in plotted_costs(prices).items() if any(row[cost] for row in data)}
+    data = policy_points(found)
+    costs = {cost: title for cost, title in plotted_costs(found.prices).items() if any(row[cost] for row in data)}
     specs = {
         f"{score} {cost}": zoomable(
             accuracy_cost(data, score=score, cost=cost, cost_title=title, data={"name": "points"}).to_dict()
@@ -90,27 +90,25 @@ def policy_figure(group: Group, rows: Sequence[Row], prices: Prices) -> Figure:
         for score in SCORES
         for cost, title in costs.items()
     }
-    label = "F1 against cost for each policy; the table below holds the same figures."
-    menus = {"Score": SCORES, "Cost": costs}
     return Figure(
         "accuracy-cost",
         "Accuracy against cost",
-        _explained(data, retrieval_oracles(group, prices)),
-        label,
-        menus,
+        _explained(data, found.summary.oracles),
+        "F1 against cost for each policy; the table below holds the same figures.",
+        {"Score": SCORES, "Cost": costs},
         data,
         specs,
     )
 
 
-def policy_points(group: Group, rows: Sequence[Row], prices: Prices) -> list[dict[str, Any]]:
+def policy_points(found: Analysis) -> list[dict[str, Any]]:
     """The plot's data, with the cost parts of what was derived, so that the page can price it anew."""
-    found = points(group, rows, prices)
-    parts = {id(point): part for point, part in zip(found, point_parts(group, found), strict=True)}
-    of_rows = [parts[id(point)] for point in from_highest(found)]
-    honest = [f", {share(one.score.estimate)} cross-fitted" for one in retrieval_oracles(group, prices)[2:]]
-    drawn = [{**row, "parts": part} if part else row for row, part in zip(chart_rows(found), of_rows, strict=True)]
-    return [{**row, "policy": row["policy"] + "".join(honest)} if row["kind"] == "oracle" else row for row in drawn]
+    parts = {id(point): part for point, part in zip(found.points, found.point_parts, strict=True)}
+    of_rows = [parts[id(point)] for point in from_highest(found.points)]
+    drawn = zip(chart_rows(found.points), of_rows, strict=True)
+    rows = [{**row, "parts": part} if part else row for row, part in drawn]
+    honest = [f", {share(one.score.estimate)} cross-fitted" for one in found.summary.oracles[2:]]
+    return [{**row, "policy": row["policy"] + "".join(honest)} if row["kind"] == "oracle" else row for row in rows]
 
 
 def _explained(data: Sequence[Mapping[str, Any]], known: list[Oracle]) -> str:
@@ -129,9 +127,9 @@ def _explained(data: Sequence[Mapping[str, Any]], known: list[Oracle]) -> str:
     return " ".join(sentences)
 
 
-def table_csv(groups: Sequence[Group], tables: Sequence[list[Row]], prices: Prices) -> str:
+def table_csv(summaries: Iterable[Summary]) -> str:
     """Every figure of the tables, one line an arm; bounds of intervals are those of 95%."""
-    return as_csv([_record(group, row, prices) for group, rows in zip(groups, tables, strict=True) for row in rows])
+    return as_csv([_record(one.group, row, one.prices) for one in summaries for row in one.rows])
 
 
 def _record(group: Group, row: Row, prices: Prices) -> dict[str, Any]:

@@ -3,60 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from flarekit.costs import Prices
-from flarekit.eval.analysis.frontier.curves import PRE_FAMILIES, UNHELPED, Point, end_arm, pre_curves
+from flarekit.eval.analysis.frontier.curves import UNHELPED, end_arm
+from flarekit.eval.analysis.pricing import PRICED, cost_parts
 from flarekit.eval.report.questions import answered
-from flarekit.eval.results.compare import Group
-from flarekit.trace import Costs
+from flarekit.eval.results.groups import Group
 
-PARTS = {
-    "prompt": "Weak, prompt token",
-    "cached": "Weak, cached token",
-    "generated": "Weak, generated token",
-    "strong_prompt": "Strong, prompt token",
-    "strong_cached": "Strong, cached token",
-    "strong_generated": "Strong, generated token",
-    "retrieval": "Look-up",
-    "second": "Second",
-}
+_LABELS = (
+    "Weak, prompt token",
+    "Weak, cached token",
+    "Weak, generated token",
+    "Strong, prompt token",
+    "Strong, cached token",
+    "Strong, generated token",
+    "Look-up",
+    "Second",
+)
+PARTS = dict(zip(PRICED, _LABELS, strict=True))
 """What has a price, by the fields of `Prices`."""
 _EXAMPLE = [0.05, 0.005, 0.2, 0.5, 0.05, 2.0, 50.0, 0.0]
 _SIZE = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)\s*([bm])(?![a-z])", re.IGNORECASE)
 
 
-def cost_parts(costs: Costs) -> list[float]:
-    """The costs of one answer in the order of `PARTS`; their sum, each times its price, is `price(costs, prices)`."""
-    weak_cached = costs.cached_tokens - costs.strong_cached_tokens
-    return [
-        costs.prompt_tokens - costs.strong_prompt_tokens - weak_cached,
-        weak_cached,
-        costs.generated_tokens - costs.strong_generated_tokens,
-        costs.strong_prompt_tokens - costs.strong_cached_tokens,
-        costs.strong_cached_tokens,
-        costs.strong_generated_tokens,
-        costs.retrievals,
-        round(costs.seconds, 4),
-    ]
-
-
 def price_list(prices: Prices) -> list[float]:
     """The prices in the order of `PARTS`."""
     return [getattr(prices, name) for name in PARTS]
-
-
-def point_parts(group: Group, points: Sequence[Point]) -> list[list[float] | None]:
-    """The mean costs of every derived point in the order of `PARTS`; None for the points that are not derived.
-
-    A curve that is priced with a single unit price shows what it holds of that unit.
-    """
-    units = [Prices(**{field: float(field == name) for field in PARTS}) for name in PARTS]
-    priced = [[point for family in PRE_FAMILIES for point in pre_curves(group, family, unit)] for unit in units]
-    columns = [[point.means["price"] for point in points] for points in priced]
-    derived = iter(zip(*columns, strict=True))
-    return [[round(part, 5) for part in next(derived)] if point.kind == "derived" else None for point in points]
 
 
 def price_panel(group: Group, prices: Prices) -> dict[str, Any]:

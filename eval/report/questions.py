@@ -16,7 +16,7 @@ from typing import Any
 
 from flarekit.engines.vocabulary import BY_ID
 from flarekit.eval.replay.fire_points import COLUMNS, Seen, counted_as, peaks, walk
-from flarekit.eval.results.compare import Group, Result
+from flarekit.eval.results.groups import Group, Result
 from flarekit.tokens import Token
 from flarekit.trace import Chosen, Event, Failed, Fired, HandedOver, Probe, Retrieved, Segment
 

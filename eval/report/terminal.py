@@ -11,45 +11,36 @@ from rich.console import Console
 from rich.table import Table
 
 from flarekit.costs import Prices
-from flarekit.eval.analysis.frontier.oracles import oracle_sentence, retrieval_oracles
-from flarekit.eval.analysis.verdict import findings
+from flarekit.eval.analysis.analyze import Summary
+from flarekit.eval.analysis.frontier.oracles import oracle_sentence
+from flarekit.eval.analysis.table import Row, reckoned, unequal
 from flarekit.eval.analysis.wording import bounds_text, number, share, signed
-from flarekit.eval.report.findings import headline
-from flarekit.eval.results.compare import Group, Row, cautions, notes_of, reckoned, unequal
+from flarekit.eval.results.groups import Group, cautions, notes_of
 from flarekit.io.terminal import plain
 
 
-def table_json(groups: Sequence[Group], tables: Sequence[Sequence[Row]]) -> str:
+def table_json(summaries: Sequence[Summary]) -> str:
     """The groups with every figure of their rows; null where an interval's bounds are unknown."""
     sections = [
         {
-            "dataset": group.dataset,
-            "weak": group.weak,
-            "strong": group.strong,
-            "arms": [asdict(row) for row in rows],
-            "cautions": cautions(group),
+            "dataset": one.group.dataset,
+            "weak": one.group.weak,
+            "strong": one.group.strong,
+            "arms": [asdict(row) for row in one.rows],
+            "cautions": cautions(one.group),
         }
-        for group, rows in zip(groups, tables, strict=True)
+        for one in summaries
     ]
     return json.dumps(_without_nan(sections), indent=2, allow_nan=False)
 
 
-def print_tables(
-    groups: Sequence[Group],
-    tables: Sequence[list[Row]],
-    baseline: str | None,
-    prices: Prices,
-    console: Console,
-    budgets: Sequence[float] = (),
-) -> None:
+def print_tables(summaries: Sequence[Summary], console: Console) -> None:
     """Scores and costs as two tables, each narrow enough for a terminal of 80 columns, and the verdict below."""
-    for group, rows in zip(groups, tables, strict=True):
-        console.print(_scores(group, rows))
-        console.print(_costs(rows, prices))
-        found = findings(group, prices=prices, budgets=budgets)
-        oracle = oracle_sentence(retrieval_oracles(group, prices))
-        told = (*notes_of(group), *cautions(group), unequal(rows), reckoned(rows))
-        for line in (*told, *headline(group, rows, baseline, prices, found), oracle):
+    for one in summaries:
+        console.print(_scores(one.group, one.rows))
+        console.print(_costs(one.rows, one.prices))
+        notes = (*notes_of(one.group), *cautions(one.group), unequal(one.rows), reckoned(one.rows))
+        for line in (*notes, *one.verdict, oracle_sentence(one.oracles)):
             if line:
                 console.print(plain(line), highlight=False)
         console.print()

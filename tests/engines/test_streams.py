@@ -26,7 +26,7 @@ from flarekit.engines.vllm import VLLMEngine
 from flarekit.engines.vocabulary import share
 from flarekit.errors import BadLogprobs, EngineError, MissingCapability, RunError, StreamBroken
 from flarekit.eval.data.dataset import Question
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.eval.runs.recorded import read_run
 from flarekit.eval.runs.runs import make_config, run
 from flarekit.policies import parse_policy

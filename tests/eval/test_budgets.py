@@ -18,7 +18,7 @@ from flarekit.errors import ConfigError
 from flarekit.eval.analysis.budgets import SPLITS, Spending, budgets_of, spending, split, split_rows
 from flarekit.eval.analysis.frontier.mixtures import Means, best_mixtures
 from flarekit.eval.data.dataset import Question
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.stats.bootstrap import REFITTED
 
 HALF = np.arange(200) % 2 == 0

@@ -17,9 +17,10 @@ from flarekit.cli.evaluation.compare import compare
 from flarekit.costs import Prices, load_prices, price
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.analysis.frontier.curves import oracle, parse, points, pre_curves
+from flarekit.eval.analysis.table import table, unequal
 from flarekit.eval.analysis.wording import number, pairs, share, verdict
 from flarekit.eval.data.dataset import Question
-from flarekit.eval.results.compare import load_runs, table, unequal
+from flarekit.eval.results.groups import load_runs
 from flarekit.trace import Costs, HandedOver, Probe, Trace
 
 ANSWERS = {"a": "Paris", "b": "Rome", "c": "Oslo", "d": "Cairo"}

@@ -28,12 +28,13 @@ from flarekit.escalation.trained import save_router
 from flarekit.escalation.training import train_router
 from flarekit.eval.analysis.frontier.families import matrix
 from flarekit.eval.analysis.study import read_study
+from flarekit.eval.analysis.table import table
 from flarekit.eval.calibration.calibrate import calibrate, parse_target
 from flarekit.eval.calibration.promises import explain
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.replay.readings import probe_readings
-from flarekit.eval.results.compare import cautions, load_runs, table
 from flarekit.eval.results.fitted import lessons_of
+from flarekit.eval.results.groups import cautions, load_runs
 from flarekit.eval.results.outcomes import read_outcomes
 from flarekit.eval.runs.recorded import read_run
 from flarekit.trace import Chosen, Probe, Trace

@@ -18,19 +18,19 @@ from flarekit.errors import ConfigError, DataError
 from flarekit.eval.analysis.frontier.crossfit import chosen_by_half, compare_families, score_gap
 from flarekit.eval.analysis.frontier.families import Kind, Matrix, ends, family, kind_of, matrix
 from flarekit.eval.analysis.frontier.frontier import (
-    Spot,
+    ArmPoint,
     aiq,
+    arm_points,
     cost_range,
     end_range,
     hull,
     hulls,
     oracle_frontier,
     rating,
-    spots,
 )
 from flarekit.eval.analysis.frontier.oracles import crossfitted_oracle, oracles
 from flarekit.eval.data.dataset import Question
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.policies import POLICIES
 from flarekit.stats.halves import halved_resamples
 
@@ -125,7 +125,11 @@ def test_points_are_over_the_questions_that_all_compared_arms_finished(tmp_path:
     assert matrix(group, ["closed-book", "rag"]).questions == ("a", "b", "c")
     figures = matrix(group)
     assert figures.questions == ("b", "c")
-    assert spots(figures) == [Spot("closed-book", 29, 0.5), Spot("rag", 30, 0.5), Spot("flare", 30, 0.5)]
+    assert arm_points(figures) == [
+        ArmPoint("closed-book", 29, 0.5),
+        ArmPoint("rag", 30, 0.5),
+        ArmPoint("flare", 30, 0.5),
+    ]
     assert figures.called.tolist() == [[False, False], [True, True], [True, True]]
 
 
@@ -138,18 +142,18 @@ def test_arms_that_finished_no_question_together_are_refused(tmp_path: Path) -> 
 # --- hulls ----------------------------------------------------------------------------------------------------------
 
 points = st.lists(
-    st.builds(Spot, st.just(""), st.integers(1, 40).map(float), st.integers(0, 40).map(lambda score: score / 40)),
+    st.builds(ArmPoint, st.just(""), st.integers(1, 40).map(float), st.integers(0, 40).map(lambda score: score / 40)),
     min_size=1,
     max_size=12,
 )
 
 
-def height(corners: Sequence[Spot], cost: float) -> float:
+def height(corners: Sequence[ArmPoint], cost: float) -> float:
     return float(np.interp(cost, [one.cost for one in corners], [one.score for one in corners]))
 
 
 @given(points)
-def test_a_hull_rises_ever_more_slowly_and_lies_above_every_point(given_: list[Spot]) -> None:
+def test_a_hull_rises_ever_more_slowly_and_lies_above_every_point(given_: list[ArmPoint]) -> None:
     corners = hull(given_)
     costs, scores = np.array([one.cost for one in corners]), np.array([one.score for one in corners])
     assert (np.diff(costs) > 0).all()
@@ -160,16 +164,18 @@ def test_a_hull_rises_ever_more_slowly_and_lies_above_every_point(given_: list[S
 
 
 @given(points, st.randoms())
-def test_a_hull_does_not_depend_on_the_order_of_points(given_: list[Spot], random: object) -> None:
+def test_a_hull_does_not_depend_on_the_order_of_points(given_: list[ArmPoint], random: object) -> None:
     shuffled = list(given_)
     random.shuffle(shuffled)  # type: ignore[attr-defined] # hypothesis's own type
     assert hull(shuffled) == hull(given_)
 
 
 @given(points, st.integers(0, 11), st.integers(0, 5), st.integers(0, 5))
-def test_a_point_that_costs_more_for_less_changes_no_hull(given_: list[Spot], which: int, more: int, less: int) -> None:
+def test_a_point_that_costs_more_for_less_changes_no_hull(
+    given_: list[ArmPoint], which: int, more: int, less: int
+) -> None:
     better = given_[which % len(given_)]
-    dominated = Spot("", better.cost + more, better.score - less / 40)
+    dominated = ArmPoint("", better.cost + more, better.score - less / 40)
     assert hull([*given_, dominated]) == hull(given_)
 
 
@@ -194,31 +200,34 @@ def test_a_budget_buys_a_mixture_of_two_neighbouring_corners() -> None:
 
 
 def test_the_area_under_simple_hulls_is_what_it_is_by_hand() -> None:
-    line = [Spot("", 10, 0.2), Spot("", 20, 0.6)]
+    line = [ArmPoint("", 10, 0.2), ArmPoint("", 20, 0.6)]
     assert aiq(line, 10, 20) == pytest.approx(0.4)
     assert aiq(line, 10, 30) == pytest.approx(0.5)  # level from 20 on: (.4 + .6) / 2
-    assert aiq([Spot("", 10, 0.3)], 10, 50) == pytest.approx(0.3)
-    assert aiq([*line, Spot("", 15, 0.1)], 10, 20) == pytest.approx(0.4)
+    assert aiq([ArmPoint("", 10, 0.3)], 10, 50) == pytest.approx(0.3)
+    assert aiq([*line, ArmPoint("", 15, 0.1)], 10, 20) == pytest.approx(0.4)
     assert np.isnan(aiq(line, 5, 20))
     with pytest.raises(ConfigError, match="range of costs"):
         aiq(line, 20, 20)
 
 
 def test_the_common_range_is_where_all_families_have_arms() -> None:
-    cheap, dear = [Spot("", 10, 0), Spot("", 40, 1)], [Spot("", 15, 0), Spot("", 90, 1)]
+    cheap, dear = [ArmPoint("", 10, 0), ArmPoint("", 40, 1)], [ArmPoint("", 15, 0), ArmPoint("", 90, 1)]
     assert cost_range(cheap, dear) == (15, 40)
 
 
 def test_what_costs_more_for_less_does_not_stretch_the_common_range() -> None:
-    cheap, dear = [Spot("", 10, 0), Spot("", 40, 1), Spot("", 80, 0.9)], [Spot("", 15, 0), Spot("", 90, 1)]
+    cheap, dear = (
+        [ArmPoint("", 10, 0), ArmPoint("", 40, 1), ArmPoint("", 80, 0.9)],
+        [ArmPoint("", 15, 0), ArmPoint("", 90, 1)],
+    )
     assert cost_range(cheap, dear) == (15, 40)
 
 
 def test_the_line_between_the_ends_goes_to_the_dearest_that_is_not_dominated() -> None:
-    never, rag, strong = Spot("closed-book", 10, 0.2), Spot("rag", 30, 0.4), Spot("strong", 50, 0.3)
+    never, rag, strong = ArmPoint("closed-book", 10, 0.2), ArmPoint("rag", 30, 0.4), ArmPoint("strong", 50, 0.3)
     assert end_range(never, [rag, strong]) == (10, 30)
-    assert end_range(never, [rag, Spot("strong", 50, 0.5)]) == (10, 50)
-    assert end_range(never, [Spot("rag", 30, 0.1), Spot("strong", 50, 0.1)]) == (10, 30), "help that only harms"
+    assert end_range(never, [rag, ArmPoint("strong", 50, 0.5)]) == (10, 50)
+    assert end_range(never, [ArmPoint("rag", 30, 0.1), ArmPoint("strong", 50, 0.1)]) == (10, 30), "help that only harms"
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -256,8 +265,8 @@ def test_the_oracle_takes_the_steps_that_yield_most_for_their_cost_first() -> No
 
 def test_the_oracle_is_above_every_arm() -> None:
     figures = World(arms=12, seed=4).draw(np.random.default_rng(0), 60)
-    best = [Spot("", cost, score) for cost, score in oracle_frontier(figures)]
-    assert all(height(best, point.cost) >= point.score - 1e-9 for point in spots(figures))
+    best = [ArmPoint("", cost, score) for cost, score in oracle_frontier(figures)]
+    assert all(height(best, point.cost) >= point.score - 1e-9 for point in arm_points(figures))
 
 
 def noise(random: np.random.Generator, arms: int, n: int) -> Matrix:

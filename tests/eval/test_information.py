@@ -30,7 +30,7 @@ from flarekit.eval.replay.readings import Answer, read_trigger, sentence_ends
 from flarekit.eval.replay.trajectories import Watch, after, from_words, learned, trajectories, watches
 from flarekit.eval.report.charts.information import SHOWN, information_chart
 from flarekit.eval.report.information_text import COLUMNS, information_csv, told
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.policies.triggers import Trigger
 from flarekit.signals.token import SIGNALS
 from flarekit.stats.discrimination import auarc, auroc

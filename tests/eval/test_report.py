@@ -18,15 +18,17 @@ from scipy.stats import binomtest
 from fakes.run_directories import retrieved, segment, trace, write_run
 from flarekit.costs import Prices
 from flarekit.errors import RunError
+from flarekit.eval.analysis.analyze import Analysis, analyze, summarize
+from flarekit.eval.analysis.table import table
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.replay.fire_points import COLUMNS, SCALE, WATCHES, counted_as, own_threshold, peaks, walk
 from flarekit.eval.report.charts.cost_plot import LOOKS
-from flarekit.eval.report.findings import Told
+from flarekit.eval.report.findings import Findings
 from flarekit.eval.report.page import embedded_json, write_report
 from flarekit.eval.report.parts import NOTHING, Cell, Column, Figure, Table
 from flarekit.eval.report.policies import policy_points
 from flarekit.eval.report.prices import PARTS, parameters_of
-from flarekit.eval.results.compare import load_runs, table
+from flarekit.eval.results.groups import load_runs
 from flarekit.policies import POLICIES
 from flarekit.policies.triggers import Trigger
 from flarekit.session.monitor import Monitor
@@ -74,10 +76,14 @@ def traces(question: Question) -> Iterator[Trace]:
     yield trace(question.id, "escalate", most, segment("The city"), handed, segment(text, role="strong"))
 
 
+def analysed(runs: Sequence[Path]) -> list[Analysis]:
+    return [analyze(summarize(group)) for group in load_runs(runs)]
+
+
 def make_report(folder: Path, n: int) -> Path:
     asked = questions(n)
     run = write_run(folder / "run", asked, [made for question in asked for made in traces(question)], strong="big")
-    return write_report(load_runs([run]), folder / "report", command="flarekit compare run")
+    return write_report(analysed([run]), folder / "report", command="flarekit compare run")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +133,7 @@ def test_one_dataset_over_several_indexes_is_named_once_and_its_sections_by_what
     asked = questions(2)
     answered = [made for question in asked for made in traces(question)]
     runs = [write_run(tmp_path / one, asked, answered, settings={"corpus": one}) for one in ("words", "meaning")]
-    text = write_report(load_runs(runs), tmp_path / "report").read_text(encoding="utf-8")
+    text = write_report(analysed(runs), tmp_path / "report").read_text(encoding="utf-8")
     assert re.findall("<h1>(.*)</h1>", text) == ["hotpotqa"]
     assert re.findall('<a href="#group-[01]">(.*)</a>', text) == [
         "hotpotqa · tiny over words",
@@ -152,9 +158,9 @@ def test_the_figures_for_papers_are_beside_the_page(report: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_ours(tmp_path: Path, report: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    groups = load_runs([report.parents[1] / "run"])
+    analyses = analysed([report.parents[1] / "run"])
     with pytest.raises(RunError, match="the report cannot be written"):
-        write_report(groups, tmp_path / "file" / "report")
+        write_report(analyses, tmp_path / "file" / "report")
 
 
 @pytest.mark.browser
@@ -314,7 +320,7 @@ def slider(browser: Browser, tmp_path: Path) -> Iterator[Page]:
     ]
     run = write_run(tmp_path / "run", asked, made)
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
-    yield open_report(opened, write_report(load_runs([run]), tmp_path / "out"))
+    yield open_report(opened, write_report(analysed([run]), tmp_path / "out"))
     opened.close()
 
 
@@ -511,7 +517,7 @@ def agrees_with_python(page: Page, report: Path, prices: Prices) -> None:
     assert shown(page, "policies", 8) == pytest.approx({row.policy: row.price.estimate for row in rows}, rel=1e-6)
     more = {row.policy: row.versus.price.estimate if row.versus else math.nan for row in rows}
     assert shown(page, "policies", 9) == pytest.approx(more, rel=1e-6, nan_ok=True)
-    points = policy_points(group, rows, prices)
+    points = policy_points(analyze(summarize(group, prices)))
     plotted = page.evaluate("plots.get('chart-0').rows.map(({ place, policy, price }) => [place, policy, price])")
     assert [place for place, _, _ in plotted] == [point["place"] for point in points]
     assert [price for _, _, price in plotted] == pytest.approx([point["price"] for point in points], rel=1e-5)
@@ -596,7 +602,7 @@ def test_a_table_of_many_arms_is_filtered_by_words_and_the_plot_with_it(browser:
     ]
     run = write_run(tmp_path / "run", asked, made)
     opened = browser.new_page()
-    open_report(opened, write_report(load_runs([run]), tmp_path / "out"))
+    open_report(opened, write_report(analysed([run]), tmp_path / "out"))
     labels = opened.locator(".plot .mark-text.role-mark text").all_inner_texts()
     assert len(labels) < 10  # thinned: 40 thresholds would hide each other
     opened.fill("[data-do=filter]", "flare 0.1")
@@ -619,10 +625,10 @@ def test_a_further_figure_and_table_need_no_markup(
     cells = [[Cell("one", "one"), Cell("1", 1.0, "0 to 2")], [Cell("two", "two"), NOTHING]]
     extra = Table("A further table", "Its note.", [Column("Name"), Column("Value")], cells, key="more")
     monkeypatch.setattr(
-        "flarekit.eval.report.page.tell", lambda *_: Told(["It is so."], [figure, extra], ["Left out: x."])
+        "flarekit.eval.report.page.draw_findings", lambda _: Findings(["It is so."], [figure, extra], ["Left out: x."])
     )
     opened = browser.new_page()
-    open_report(opened, write_report(load_runs([report.parents[1] / "run"]), tmp_path / "out"))
+    open_report(opened, write_report(analysed([report.parents[1] / "run"]), tmp_path / "out"))
     opened.wait_for_selector("[data-name=extra] .plot svg")
     assert opened.locator(".verdict").inner_text() == "It is so."
     assert opened.get_by_text("Left out: x.").is_visible()
@@ -665,7 +671,7 @@ def test_what_models_and_data_wrote_is_text_and_never_markup(browser: Browser, t
     made = [trace("q", "rag", HOSTILE, retrieved(HOSTILE, HOSTILE), hostile)]
     run = write_run(tmp_path / "run", asked, made, dataset=HOSTILE, weak=HOSTILE)
     opened = browser.new_page()
-    open_report(opened, write_report(load_runs([run]), tmp_path / "out", command=HOSTILE))
+    open_report(opened, write_report(analysed([run]), tmp_path / "out", command=HOSTILE))
     opened.locator(".stream .t").first.hover()
     assert HOSTILE in opened.locator("#question").inner_text()
     assert opened.locator("img").count() == 0

@@ -34,7 +34,7 @@ from flarekit.errors import ConfigError, DataError, EngineUnavailable, FlarekitE
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.data.metrics import exact_match, f1
 from flarekit.eval.data.world import build_world
-from flarekit.eval.results.compare import load_runs
+from flarekit.eval.results.groups import load_runs
 from flarekit.eval.runs import source
 from flarekit.eval.runs.directory import RunDirectory
 from flarekit.eval.runs.recorded import read_run

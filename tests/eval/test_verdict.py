@@ -15,9 +15,9 @@ from fakes.run_directories import retrieved, segment, trace
 from flarekit.cli.evaluation.compare import compare
 from flarekit.errors import ConfigError, DataError
 from flarekit.eval.analysis.frontier.families import matrix
-from flarekit.eval.analysis.verdict import PAIRS, findings, judge, verdict_sentences
+from flarekit.eval.analysis.verdict import PAIRS, compare_moments, judge, verdict_sentences
 from flarekit.eval.analysis.wording import share
-from flarekit.eval.results.compare import Arm, Group
+from flarekit.eval.results.groups import Arm, Group
 from flarekit.stats.halves import halved_resamples
 from flarekit.trace import Trace
 
@@ -63,7 +63,7 @@ def test_and_is_cheaper_at_an_equal_score(better: Group) -> None:
 
 
 def test_two_sentences_say_so(better: Group) -> None:
-    answers, costs = verdict_sentences(better, findings(better))
+    answers, costs = verdict_sentences(better, compare_moments(better))
     assert answers.startswith(
         "On hotpotqa (n = 60, tiny + big), with 42 generated-token equivalents to spend on a question, retrieving "
         "during generation answers with F1 ."
@@ -76,7 +76,7 @@ def test_two_sentences_say_so(better: Group) -> None:
 
 
 def test_without_a_difference_they_say_how_large_an_advantage_is_excluded(alike: Group) -> None:
-    found = findings(alike)
+    found = compare_moments(alike)
     answers, costs = verdict_sentences(alike, found)
     interval = found.verdicts[0].result.score.interval
     assert answers.endswith(
@@ -94,7 +94,7 @@ def test_no_sentence_says_what_power_a_comparison_had(tmp_path: Path) -> None:
         results = group.arms[name].results
         nearly = {key: replace(results[key], f1=0.67) for key in keys}
         group.arms[name] = Arm(name, {**results, **nearly})
-    assert "power" not in " ".join(verdict_sentences(group, findings(group)))
+    assert "power" not in " ".join(verdict_sentences(group, compare_moments(group)))
 
 
 def test_moments_whose_arms_are_not_worth_their_cost_are_alike(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_moments_whose_arms_are_not_worth_their_cost_are_alike(tmp_path: Path) -
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
     verdict = judge(group, "mid", "pre", "retrieve")
     assert (verdict.result.score.interval.estimate, verdict.result.score.spread, verdict.p.score) == (0, 0, 1)
-    answers, _ = verdict_sentences(group, findings(group))
+    answers, _ = verdict_sentences(group, compare_moments(group))
     assert "which is the same as retrieving before generation" in answers
     assert answers.endswith("no difference can be shown, since what is chosen of either answers alike.")
 
@@ -116,7 +116,7 @@ def test_all_comparisons_that_have_arms_are_made_and_corrected_together(tmp_path
         "cascade": sometimes(0.3, handed_over),
     }
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
-    found = findings(group)
+    found = compare_moments(group)
     made = [(one.ours, one.theirs, one.action) for one in found.verdicts]
     assert made == [
         ("mid", "pre", "retrieve"),
@@ -141,8 +141,8 @@ def test_all_comparisons_that_have_arms_are_made_and_corrected_together(tmp_path
 
 def test_what_cannot_be_compared_is_said_to_be_so(tmp_path: Path) -> None:
     group = group_of(tmp_path, {"closed-book": plain, "p-ik": looked_up, "escalate": handed_over}, SKILLS)
-    assert findings(group).verdicts == ()
-    [sentence] = verdict_sentences(group, findings(group))
+    assert compare_moments(group).verdicts == ()
+    [sentence] = verdict_sentences(group, compare_moments(group))
     assert sentence == (
         "On hotpotqa deciding during generation and before generation cannot be compared. No two such arms do the same."
     )
@@ -153,7 +153,7 @@ def test_what_cannot_be_compared_is_said_to_be_so(tmp_path: Path) -> None:
 def test_too_few_questions_give_a_reason_and_no_verdict(tmp_path: Path) -> None:
     arms = {**ENDS, "p-ik": looked_up, "flare": looked_up}
     group = group_of(tmp_path, arms, SKILLS, KEYS[:5])
-    found = findings(group)
+    found = compare_moments(group)
     assert found.verdicts == ()
     [sentence] = verdict_sentences(group, found)
     assert "10 or more questions that all their arms finished, not 5" in sentence
@@ -203,7 +203,7 @@ def test_an_end_that_is_dearer_and_no_better_than_another_does_not_stretch_the_r
 
 
 def test_given_budgets_are_each_compared_and_corrected_for(better: Group) -> None:
-    found = findings(better, budgets=(35, 40, 50))
+    found = compare_moments(better, budgets=(35, 40, 50))
     assert [one.result.budget for one in found.verdicts] == [35, 40, 50]
     assert len({one.p.overall for one in found.verdicts}) == 1, "areas do not depend on the budget: one test of them"
     alone = judge(better, "mid", "pre", "retrieve", budget=40)
@@ -236,7 +236,7 @@ def test_every_comparison_tells_how_much_of_either_side_are_arms_that_decide(tmp
     assert weights.budget[0] > 0.9
     assert all(0 < ours <= 1 for ours, _ in (weights.budget, weights.overall, weights.target))
     assert all(theirs == 0 for _, theirs in (weights.budget, weights.overall, weights.target))
-    answers, costs = verdict_sentences(group, findings(group))
+    answers, costs = verdict_sentences(group, compare_moments(group))
     for weight, sentence in ((weights.budget[0], answers), (weights.target[0], costs)):
         said = f"though of the first's questions {weight:.0%} and of the other's 0% go to arms that decide"
         assert said in sentence
@@ -247,7 +247,7 @@ def test_where_most_of_either_side_decides_nothing_is_said_of_it(tmp_path: Path)
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
     weights = judge(group, "mid", "pre", "retrieve").result.weights
     assert min(weights.budget) > 0.5
-    assert "go to arms that decide" not in verdict_sentences(group, findings(group))[0]
+    assert "go to arms that decide" not in verdict_sentences(group, compare_moments(group))[0]
 
 
 # --- help that is not alike -----------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ def test_where_most_of_either_side_decides_nothing_is_said_of_it(tmp_path: Path)
 def test_an_end_with_another_k_is_no_end(tmp_path: Path) -> None:
     ends = {**ENDS, "rag:k=1": costing(0.5, 120), "rag:k=5": costing(0.95, 400)}
     group = group_of(tmp_path, {**ends, **TWINS}, SKILLS)
-    found = findings(group)
+    found = compare_moments(group)
     assert [(one.k, one.ends) for one in found.verdicts] == [(3, ("closed-book", "rag"))]
     [warning] = found.unlike
     assert warning.startswith("rag:k=1 and rag:k=5: no arm that decides looks up as many passages (k = 3)")
@@ -273,7 +273,7 @@ def test_arms_are_compared_within_k(tmp_path: Path) -> None:
         "mid-retrieve:k=5": sometimes(0.6, looked_up),
     }
     group = group_of(tmp_path, arms, SKILLS)
-    found = findings(group)
+    found = compare_moments(group)
     assert [(one.k, one.arms, one.ends) for one in found.verdicts] == [
         (3, (("flare", "flare:theta=0.5"), ("p-ik",)), ("closed-book", "rag")),
         (1, (("flare:k=1",), ("pre-retrieve:k=1",)), ("closed-book", "rag:k=1")),
@@ -289,7 +289,7 @@ def test_arms_are_compared_within_k(tmp_path: Path) -> None:
 def test_moments_that_look_up_different_numbers_of_passages_are_not_compared(tmp_path: Path) -> None:
     arms = {"p-ik:k=5": sometimes(0.6, looked_up), "flare": sometimes(0.6, looked_up)}
     group = group_of(tmp_path, {**ENDS, **arms}, SKILLS)
-    [sentence] = verdict_sentences(group, findings(group))
+    [sentence] = verdict_sentences(group, compare_moments(group))
     assert "arms that decide during generation look up 3 passages, those before generation 5" in sentence
     with pytest.raises(DataError, match="compared within one number"):
         judge(group, "mid", "pre", "retrieve")
@@ -297,7 +297,7 @@ def test_moments_that_look_up_different_numbers_of_passages_are_not_compared(tmp
 
 def test_an_end_with_a_prompt_of_its_own_is_named_and_left_out(tmp_path: Path) -> None:
     group = group_of(tmp_path, {**ENDS, "closed-book:role=expert": plain, "direct": plain, **TWINS}, SKILLS)
-    found = findings(group)
+    found = compare_moments(group)
     assert found.verdicts[0].ends == ("closed-book", "rag")
     assert found.unlike == (
         "closed-book:role=expert and direct: has a prompt of its own, so no comparison of moments holds it.",

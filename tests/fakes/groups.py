@@ -9,7 +9,7 @@ import numpy as np
 
 from fakes.run_directories import retrieved, segment, trace, write_run
 from flarekit.eval.data.dataset import Question
-from flarekit.eval.results.compare import Group, load_runs
+from flarekit.eval.results.groups import Group, load_runs
 from flarekit.trace import HandedOver, Trace
 
 N = 60

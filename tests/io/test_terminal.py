@@ -22,10 +22,10 @@ from rich.text import Text
 import flarekit as package
 from fakes.run_directories import segment, trace, write_run
 from fakes.scripted_vllm import ScriptedVLLM, chunk, events, usage
-from flarekit.costs import Prices
+from flarekit.eval.analysis.analyze import summarize
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.report.terminal import print_tables
-from flarekit.eval.results.compare import load_runs, table
+from flarekit.eval.results.groups import load_runs
 from flarekit.io.terminal import console, line, shown
 from flarekit.retrieval import Passage
 from flarekit.retrievers import write_corpus
@@ -119,7 +119,7 @@ def test_tables_of_a_run_show_its_names_as_text(tmp_path: Path, text: str) -> No
     run = write_run(tmp_path / "run", [Question("a", "Which?", ("Riga",))], [answer], dataset=text, weak=text)
     groups = load_runs([run])
     for shows in (Console(file=io.StringIO(), width=400), console(file=io.StringIO(), width=400)):
-        print_tables(groups, [table(group) for group in groups], None, Prices(), shows)
+        print_tables([summarize(group) for group in groups], shows)
         assert harmless(shows.file.getvalue())  # type: ignore[attr-defined]
         assert shown(text) in shows.file.getvalue()  # type: ignore[attr-defined]
 

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.costs import Prices, price
-from flarekit.eval.results.compare import Arm, Group, Result, Row, costs_of, measures
+from flarekit.eval.analysis.table import Row
+from flarekit.eval.results.groups import Arm, Group, Result, costs_of, measures
 from flarekit.policies import POLICIES
 from flarekit.stats.bootstrap import mean_interval
 from flarekit.stats.intervals import Interval
@@ -83,7 +84,7 @@ class Point:
     threshold: float | None
     n: int
     means: Mapping[str, float]
-    """The scores "f1" and "exact_match", and the costs by the names of `compare.COSTS`."""
+    """The scores "f1" and "exact_match", and the costs by the names of `groups.COSTS`."""
     f1: Interval | None = None
     exact_match: Interval | None = None
 
@@ -181,7 +182,7 @@ def _thinned(counts: list[int]) -> list[int]:
 
 
 def _probing(probes: list[Probe], prices: Prices) -> dict[str, float]:
-    """What measuring alone cost over all questions, by the names of `compare.COSTS`."""
+    """What measuring alone cost over all questions, by the names of `groups.COSTS`."""
     total: dict[str, float] = {}
     for probe in probes:
         costs = replace(Trace("", "", "", events=[probe]).costs(), seconds=probe.seconds)

@@ -29,7 +29,7 @@ from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.split import alike
 from flarekit.eval.analysis.frontier.curves import parse
-from flarekit.eval.results.compare import Group, measures
+from flarekit.eval.results.groups import Group, measures
 from flarekit.io.bounded import read_json
 from flarekit.io.files import standing
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy

@@ -31,7 +31,7 @@ Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class ArmPoint:
     """An arm on the plane of costs and scores: its means over the questions."""
 
     arm: str
@@ -97,10 +97,10 @@ class Rating:
     """Score of one end minus that of the other; where it does not exclude zero the three before mean little."""
 
 
-def spots(figures: Matrix) -> list[Spot]:
+def arm_points(figures: Matrix) -> list[ArmPoint]:
     """Each arm's mean cost and mean score over the questions that all of them finished."""
     means = zip(figures.arms, figures.costs.mean(axis=1), figures.scores.mean(axis=1), strict=True)
-    return [Spot(arm, float(cost), float(score)) for arm, cost, score in means]
+    return [ArmPoint(arm, float(cost), float(score)) for arm, cost, score in means]
 
 
 def hulls(costs: ArrayLike, scores: ArrayLike) -> Hulls:
@@ -128,7 +128,7 @@ def hulls(costs: ArrayLike, scores: ArrayLike) -> Hulls:
     return Hulls(places, np.take_along_axis(cost, places, 1), np.take_along_axis(score, places, 1))
 
 
-def hull(points: Sequence[Spot]) -> list[Spot]:
+def hull(points: Sequence[ArmPoint]) -> list[ArmPoint]:
     """The corners of the non-decreasing concave hull, from the cheapest up; empty without points."""
     if not points:
         return []
@@ -136,7 +136,7 @@ def hull(points: Sequence[Spot]) -> list[Spot]:
     return [points[place] for place in dict.fromkeys(found.corners[0].tolist())]
 
 
-def aiq(points: Sequence[Spot], low: float, high: float) -> float:
+def aiq(points: Sequence[ArmPoint], low: float, high: float) -> float:
     """Average improvement in quality (RouterBench): the area under the hull from `low` to `high`, over the range.
 
     It is a mean score, from 0 to 1; NaN where the cheapest point costs more than `low`: nothing is to be had
@@ -148,7 +148,7 @@ def aiq(points: Sequence[Spot], low: float, high: float) -> float:
     return _area(np.array([one.cost for one in corners]), np.array([one.score for one in corners]), low, high)
 
 
-def cost_range(*families: Sequence[Spot]) -> tuple[float, float]:
+def cost_range(*families: Sequence[ArmPoint]) -> tuple[float, float]:
     """The costs from which on all families have arms, up to where the first of them has nothing better to pay for.
 
     So dominated arms do not stretch it: from where the last of the hulls begins to where the first of them ends.
@@ -157,7 +157,7 @@ def cost_range(*families: Sequence[Spot]) -> tuple[float, float]:
     return max(one[0].cost for one in corners), min(one[-1].cost for one in corners)
 
 
-def end_range(never: Spot, acting: Sequence[Spot]) -> tuple[float, float]:
+def end_range(never: ArmPoint, acting: Sequence[ArmPoint]) -> tuple[float, float]:
     """The costs of the line between what never acting comes to and what always acting does.
 
     Of several arms that always act it is the dearest that no other end dominates (costs no more and scores no less);
@@ -169,7 +169,7 @@ def end_range(never: Spot, acting: Sequence[Spot]) -> tuple[float, float]:
     return never.cost, top.cost
 
 
-def _dominates(one: Spot, other: Spot) -> bool:
+def _dominates(one: ArmPoint, other: ArmPoint) -> bool:
     at_least = one.cost <= other.cost and one.score >= other.score
     return at_least and (one.cost, one.score) != (other.cost, other.score)
 

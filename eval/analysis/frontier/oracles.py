@@ -23,7 +23,7 @@ from flarekit.errors import DataError
 from flarekit.eval.analysis.frontier.curves import UNHELPED, end_arm, parse
 from flarekit.eval.analysis.frontier.families import MOMENTS, Matrix, family, matrix
 from flarekit.eval.analysis.wording import interval_text, share
-from flarekit.eval.results.compare import Group
+from flarekit.eval.results.groups import Group
 from flarekit.stats.arrays import Floats
 from flarekit.stats.bootstrap import mean_interval
 from flarekit.stats.intervals import Interval

@@ -39,26 +39,25 @@ def compare(
     """
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.costs import Prices, load_prices
-    from flarekit.eval.analysis.frontier.families import unlike
+    from flarekit.eval.analysis.analyze import analyze, summarize
     from flarekit.eval.analysis.moments import checked_budgets
     from flarekit.eval.report import write_report
     from flarekit.eval.report.terminal import print_tables, table_json
-    from flarekit.eval.results.compare import load_runs, table
+    from flarekit.eval.results.groups import load_runs
 
     price_list = load_prices(prices) if prices else Prices()
     budgets = checked_budgets(budget or [])
-    groups = load_runs(runs)
-    tables = [table(group, baseline=baseline, prices=price_list) for group in groups]
-    command = "flarekit " + " ".join(sys.argv[1:])
+    summaries = [summarize(group, price_list, baseline=baseline, budgets=budgets) for group in load_runs(runs)]
     if as_json:
-        say_json(table_json(groups, tables))
+        say_json(table_json(summaries))
     else:
-        print_tables(groups, tables, baseline, price_list, console(), budgets)
-    for reason in (reason for group in groups for reason in unlike(group)):
+        print_tables(summaries, console())
+    for reason in (reason for one in summaries for reason in one.moments.unlike):
         say(f"Warning: {reason}", stderr=True)
     place = out or _here(runs[0])
     with console(stderr=True).status("writing the report: signals are fitted anew for their intervals …"):
-        page = write_report(groups, place, baseline=baseline, prices=price_list, budgets=budgets, command=command)
+        command = "flarekit " + " ".join(sys.argv[1:])
+        page = write_report([analyze(one) for one in summaries], place, command=command)
     say(f"Report: {page}", stderr=True)
 
 

@@ -32,7 +32,7 @@ def information(
     from flarekit.eval.analysis.study import TARGETS, read_study
     from flarekit.eval.report.charts.information import write_figures
     from flarekit.eval.report.information_text import information_csv, print_information
-    from flarekit.eval.results.compare import cautions, load_runs
+    from flarekit.eval.results.groups import cautions, load_runs
     from flarekit.io.files import replace_file
 
     groups = load_runs(runs)

@@ -1,13 +1,12 @@
-"""Compares policies on the same questions: scores, costs, and paired differences with their intervals.
+"""Results: the scores and costs of every question by every arm, read from recorded runs.
 
 `load_runs` reads run directories into groups, one for each dataset, model and prompt, because figures of different
-questions or models are never averaged. `table` turns a group into rows; `flarekit.eval.analysis.frontier.curves` into
-points of a plot.
+questions or models are never averaged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,8 +19,6 @@ from flarekit.eval.data.dataset import Metric, Question
 from flarekit.eval.data.metrics import exact_match, f1, supporting_recall
 from flarekit.eval.results.fitted import lessons_of
 from flarekit.eval.runs.recorded import RecordedRun, read_run
-from flarekit.stats.bootstrap import mean_interval, paired_difference
-from flarekit.stats.intervals import Interval
 from flarekit.trace import Costs, Trace
 
 COSTS = {
@@ -86,33 +83,6 @@ class Group:
         return models + (f" over {corpus}" if corpus else "") + (f" ({retriever})" if retriever != "bm25" else "")
 
 
-@dataclass(frozen=True, slots=True)
-class Versus:
-    """A row's differences to the baseline, over the `n` questions that both finished."""
-
-    baseline: str
-    n: int
-    exact_match: Interval
-    f1: Interval
-    price: Interval
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One arm of the table."""
-
-    policy: str
-    n: int
-    exact_match: Interval
-    f1: Interval
-    price: Interval
-    recall: float | None
-    means: Mapping[str, float]
-    """Costs per question, by the names of `COSTS`."""
-    versus: Versus | None
-    """None for the baseline itself, and where no question was finished by both."""
-
-
 def load_runs(directories: Iterable[Path]) -> list[Group]:
     """The results in run directories, grouped by dataset and models, in the order of the directories.
 
@@ -134,16 +104,6 @@ def load_runs(directories: Iterable[Path]) -> list[Group]:
         said = " ".join(caution for group in groups for caution in cautions(group))
         raise DataError(f"no question is finished in these run directories yet{said and f'. {said}'}")
     return finished
-
-
-def table(group: Group, *, baseline: str | None = None, prices: Prices | None = None) -> list[Row]:
-    """One row an arm, compared with the arm `baseline` (the first unless asked otherwise).
-
-    `ConfigError` where there is no such arm.
-    """
-    prices = prices or Prices()
-    base = group.arms[baseline_of(group, baseline)]
-    return [_row(arm, base, prices) for arm in group.arms.values()]
 
 
 def baseline_of(group: Group, wanted: str | None) -> str:
@@ -182,17 +142,6 @@ def measures(results: Iterable[Result], prices: Prices) -> dict[str, NDArray[np.
     return {name: np.array([row[name] for row in rows], dtype=float) for name in ("exact_match", "f1", *COSTS)}
 
 
-def unequal(rows: Sequence[Row]) -> str:
-    """A sentence that says so where arms finished different numbers of questions; empty where all are alike."""
-    counts = {row.n for row in rows}
-    if len(counts) == 1:
-        return ""
-    return (
-        f"The arms finished different numbers of questions ({min(counts)} to {max(counts)}): means are over each arm's "
-        "own, differences only over those that both arms finished."
-    )
-
-
 def cautions(group: Group) -> list[str]:
     """A sentence for every policy that a trained router decides for, where that bears on its questions."""
     return [
@@ -205,17 +154,6 @@ def cautions(group: Group) -> list[str]:
             for policy, folder in group.unknown.items()
         ),
     ]
-
-
-def reckoned(rows: Sequence[Row]) -> str:
-    """A sentence that says how much of the cached tokens is no server's count; empty where all are."""
-    total, own = (sum(row.n * row.means[name] for row in rows) for name in ("cached", "reckoned"))
-    if not own:
-        return ""
-    return (
-        f"Of the cached prompt tokens {own / total:.0%} are reckoned and not counted by a server: those of streams "
-        "closed early, and of sweeps all."
-    )
 
 
 def notes_of(group: Group) -> list[str]:
@@ -274,29 +212,3 @@ def _result(trace: Trace, question: Question, metric: Metric) -> Result:
         trace.costs(),
         trace,
     )
-
-
-def _row(arm: Arm, base: Arm, prices: Prices) -> Row:
-    ours = measures(arm.results.values(), prices)
-    recalls = [result.recall for result in arm.results.values() if result.recall is not None]
-    return Row(
-        policy=arm.policy,
-        n=len(arm.results),
-        exact_match=mean_interval(ours["exact_match"]),
-        f1=mean_interval(ours["f1"]),
-        price=mean_interval(ours["price"]),
-        recall=float(np.mean(recalls)) if recalls else None,
-        means={name: float(ours[name].mean()) for name in COSTS},
-        versus=None if arm is base else versus(arm, base, prices),
-    )
-
-
-def versus(arm: Arm, base: Arm, prices: Prices) -> Versus | None:
-    """The paired differences `arm - base`; None where no question was finished by both."""
-    both = [key for key in arm.results if key in base.results]
-    if not both:
-        return None
-    ours = measures((arm.results[key] for key in both), prices)
-    theirs = measures((base.results[key] for key in both), prices)
-    difference = {name: paired_difference(ours[name], theirs[name]) for name in ("exact_match", "f1", "price")}
-    return Versus(base.policy, len(both), difference["exact_match"], difference["f1"], difference["price"])
