@@ -14,7 +14,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
@@ -81,17 +80,6 @@ def one_thread() -> AbstractContextManager[object]:
 @functools.cache
 def _libraries() -> ThreadpoolController:
     return ThreadpoolController()
-
-
-def sigmoid(logits: NDArray[Any]) -> Floats:
-    """1 / (1 + exp(-x)), without overflow."""
-    return np.asarray(np.exp(-np.logaddexp(0.0, -np.asarray(logits, dtype=float))))
-
-
-def softmax(logits: NDArray[Any]) -> Floats:
-    """Shares that sum to 1 along the last axis."""
-    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(raised / raised.sum(axis=-1, keepdims=True), dtype=float)
 
 
 def embedded(fitted: Fitted, questions: Sequence[str], dimensions: int) -> Floats:

@@ -16,11 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread, softmax
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread
 from flarekit.escalation.outcomes import WRONG_BELOW
 from flarekit.escalation.routers.linear import check_terms, word_features, words
 from flarekit.stats.arrays import Floats
@@ -68,7 +69,7 @@ def shares(fitted: Fitted, questions: Sequence[str]) -> Floats:
         inputs = word_features(fitted.texts["terms"], fitted.arrays["idf"], questions)
     else:
         inputs = embedded(fitted, questions, weights.shape[1])
-    return softmax(inputs @ weights.T + fitted.arrays["intercepts"])
+    return np.asarray(softmax(inputs @ weights.T + fitted.arrays["intercepts"], axis=-1))
 
 
 def choose(fitted: Fitted, questions: Sequence[str], tradeoff: float | None = None) -> NDArray[np.int64]:

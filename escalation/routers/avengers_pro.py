@@ -19,11 +19,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.cluster import KMeans
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import ConfigError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, softmax
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded
 from flarekit.stats.arrays import Floats
 
 
@@ -60,7 +61,7 @@ def choose(fitted: Fitted, questions: Sequence[str], tradeoff: float | None = No
     alpha = fitted.settings["alpha"] if tradeoff is None else _share(tradeoff)
     similarity = embedded(fitted, questions, centroids.shape[1]) @ centroids.T
     nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : fitted.settings["top"]]
-    weights = softmax(np.take_along_axis(similarity, nearest, axis=1))
+    weights = softmax(np.take_along_axis(similarity, nearest, axis=1), axis=-1)
     values = worth(fitted.arrays["scores"], fitted.arrays["costs"], alpha)
     return np.asarray(np.einsum("qc,qca->qa", weights, values[nearest]).argmax(axis=1))
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy.special import expit
 
 from flarekit.engines.encoders import DEFAULT, encoder_path, import_encoders
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.base import Fitted, Task, at_least, sigmoid
+from flarekit.escalation.base import Fitted, Task, at_least
 from flarekit.stats.arrays import Floats
 
 _LONGEST = 96
@@ -133,7 +134,7 @@ def predict(fitted: Fitted, questions: Sequence[str]) -> Floats:
             rows = order[begin : begin + _BATCH]
             vectors = fitted.network.pooled([questions[row] for row in rows]).numpy().astype(float)
             logits[rows] = vectors @ fitted.arrays["coefficients"] + fitted.arrays["intercept"]
-    return sigmoid(logits)
+    return np.asarray(expit(np.asarray(logits, dtype=float)))
 
 
 def check(fitted: Fitted) -> None:

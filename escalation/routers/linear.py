@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import DataError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread, sigmoid
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, one_thread
 from flarekit.stats.arrays import Floats
 
 
@@ -36,7 +37,7 @@ def predict_words(fitted: Fitted, questions: Sequence[str]) -> Floats:
     """P(label) of each question. Shape (questions,), 0 to 1."""
     weights = fitted.arrays
     logits = word_features(fitted.texts["terms"], weights["idf"], questions) @ weights["coefficients"]
-    return sigmoid(logits + weights["intercept"])
+    return np.asarray(expit(logits + weights["intercept"]))
 
 
 def check_words(fitted: Fitted) -> None:
@@ -55,7 +56,7 @@ def fit_embedding(task: Task, *, encoder: str = DEFAULT, c: float = 10.0) -> Fit
 def predict_embedding(fitted: Fitted, questions: Sequence[str]) -> Floats:
     """P(label) of each question. Shape (questions,), 0 to 1."""
     weights = fitted.arrays["coefficients"]
-    return sigmoid(embedded(fitted, questions, len(weights)) @ weights + fitted.arrays["intercept"])
+    return np.asarray(expit(embedded(fitted, questions, len(weights)) @ weights + fitted.arrays["intercept"]))
 
 
 def check_embedding(fitted: Fitted) -> None:

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
+from scipy.special import softmax
 
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import ConfigError
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, softmax
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded
 from flarekit.policies.base import split_arm
 from flarekit.stats.arrays import Floats
 
@@ -123,7 +124,7 @@ def branch_shares(weights: Floats, vectors: Floats, plan: Tree) -> Floats:
     """P(edge | the place where it begins) of every question. Shape (questions, edges)."""
     logits = vectors @ weights.T
     for edges in plan.choices:
-        logits[:, edges] = softmax(logits[:, edges])
+        logits[:, edges] = softmax(logits[:, edges], axis=-1)
     return np.asarray(logits)
 
 

@@ -21,9 +21,10 @@ from itertools import combinations
 
 import numpy as np
 from scipy.optimize import minimize
+from scipy.special import expit
 
 from flarekit.engines.encoders import DEFAULT
-from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded, sigmoid
+from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded
 from flarekit.stats.arrays import Floats
 
 
@@ -70,7 +71,7 @@ def mf_loss(
     apart = v[winners] - v[losers]
     logits = hidden @ (apart * w2).T
     loss = float((np.logaddexp(0, logits) - wins * logits).mean())
-    slope = (sigmoid(logits) - wins) / wins.size
+    slope = (expit(logits) - wins) / wins.size
     hidden_slope, apart_slope = slope @ (apart * w2), slope.T @ hidden
     v_slope = np.zeros_like(v)
     np.add.at(v_slope, winners, apart_slope * w2)
@@ -89,7 +90,7 @@ def predict_mf(fitted: Fitted, questions: Sequence[str]) -> Floats:
     """P(the strong arm wins) of each question. Shape (questions,), 0 to 1."""
     w1, b, v, w2 = (fitted.arrays[name] for name in ("w1", "b", "v", "w2"))
     hidden = embedded(fitted, questions, len(w1)) @ w1 + b
-    return sigmoid(hidden @ ((v[fitted.settings["strong"]] - v[fitted.settings["weak"]]) * w2))
+    return np.asarray(expit(hidden @ ((v[fitted.settings["strong"]] - v[fitted.settings["weak"]]) * w2)))
 
 
 def check_mf(fitted: Fitted) -> None:

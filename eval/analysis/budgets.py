@@ -162,8 +162,8 @@ def split_rows(splits: Sequence[Split]) -> list[dict[str, Any]]:
             "budget": round(one.budget, 1),
             "share": point.share,
             "score": round(point.score.estimate, 5),
-            "low": round(point.score.low, 5),
-            "high": round(point.score.high, 5),
+            "low": round(point.score.low, 5) if point.score.stated else None,
+            "high": round(point.score.high, 5) if point.score.stated else None,
             "resamples": point.score.resamples,
             "mixture": " + ".join(f"{weight:.0%} {arm}" for arm, weight in point.mixture.items()),
         }

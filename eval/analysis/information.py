@@ -314,6 +314,7 @@ def information_rows(study: Study, points: Iterable[Point]) -> list[dict[str, An
 
 
 def _columns(name: str, found: Interval | None) -> dict[str, float | None]:
-    values = (found.estimate, found.low, found.high) if found else (np.nan,) * 3
+    bounds = (found.low, found.high) if found and found.stated else (np.nan, np.nan)
+    values = (found.estimate if found else np.nan, *bounds)
     names = (name, f"{name}_low", f"{name}_high")
     return {key: None if np.isnan(value) else round(value, 5) for key, value in zip(names, values, strict=True)}

@@ -42,8 +42,8 @@ def interval_text(interval: Interval, write: Callable[[float], str]) -> str:
 
 
 def bounds_text(interval: Interval, write: Callable[[float], str], form: str = "{}") -> str:
-    """The bounds as `form` puts them: "−.03 to .11"; nothing where they are unknown."""
-    if interval.low != interval.low:
+    """The bounds as `form` puts them: "−.03 to .11"; nothing where they are unknown, or from too few resamples."""
+    if not interval.stated:
         return ""
     return form.format(f"{write(interval.low)} to {write(interval.high)}")
 

@@ -13,7 +13,6 @@ from inspect import signature
 from typing import Literal, cast, get_args
 
 import numpy as np
-from scipy import stats
 
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError
@@ -24,7 +23,7 @@ from flarekit.eval.calibration.thresholds import Scale
 from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.policies import POLICIES, Policy, parse_policy
 from flarekit.stats.bootstrap import mean_interval
-from flarekit.stats.intervals import Interval
+from flarekit.stats.intervals import Interval, share_interval
 from flarekit.trace import Moment
 
 Kind = Literal["rate", "cost", "risk", "wrong-accepted"]
@@ -153,7 +152,7 @@ def outcome(sample: Sample, threshold: float) -> Outcome:
     cost = None
     if sample.left is not None and sample.acted is not None:
         cost = mean_interval(np.where(accepted, sample.left, sample.acted))
-    return Outcome(n, _share(n - kept, n), _share(bad, n), _share(bad, kept), cost)
+    return Outcome(n, share_interval(n - kept, n), share_interval(bad, n), share_interval(bad, kept), cost)
 
 
 def _parameter(policy: str) -> str:
@@ -201,10 +200,3 @@ def _choose(sample: Sample, target: Target, scale: Scale) -> float:
             assert sample.left is not None  # noqa: S101 - `read_sample` was told that costs are needed
             assert sample.acted is not None  # noqa: S101
             return thresholds.by_cost(values, sample.left, sample.acted, amount, scale)
-
-
-def _share(count: int, of: int) -> Interval:
-    if of == 0:
-        return Interval(math.nan, math.nan, math.nan)
-    bounds = stats.binomtest(count, of).proportion_ci(0.95, "wilson")
-    return Interval(count / of, float(bounds.low), float(bounds.high))

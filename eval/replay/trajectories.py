@@ -19,9 +19,10 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.escalation.base import Task, sigmoid
+from flarekit.escalation.base import Task
 from flarekit.escalation.baselines import LENGTH, by_type, lengths_of, types_of
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers.linear import fit_words, predict_words
@@ -121,7 +122,7 @@ def learned(
     def fit(rows: Rows, read: Rows) -> Floats:
         weights = fit_features([sentences[row] for row in rows], labels[rows]).arrays
         scaled = (features[read] - weights["mean"]) / weights["scale"]
-        now = sigmoid(scaled @ weights["coefficients"] + weights["intercept"])
+        now = expit(scaled @ weights["coefficients"] + weights["intercept"])
         # What a sentence that is over came to stays, until a later one comes to more.
         over = np.maximum.accumulate(np.where(ends[read], now, 0.0), axis=1)
         now[:, 1:] = np.maximum(now[:, 1:], over[:, :-1])

@@ -153,6 +153,7 @@ def _record(group: Group, row: Row, prices: Prices) -> dict[str, Any]:
 
 
 def _columns(name: str, interval: Interval | None) -> dict[str, float | str]:
-    values = (interval.estimate, interval.low, interval.high) if interval else (math.nan,) * 3
+    bounds = (interval.low, interval.high) if interval and interval.stated else (math.nan, math.nan)
+    values = (interval.estimate if interval else math.nan, *bounds)
     columns = (name, f"{name}_low", f"{name}_high")
     return {column: "" if math.isnan(value) else round(value, 5) for column, value in zip(columns, values, strict=True)}

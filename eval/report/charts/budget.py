@@ -35,8 +35,10 @@ def split_chart(rows: Sequence[Mapping[str, Any]], *, between: str, score: str, 
             color=alt.Color("budget:N", title="Budget of a question", scale=scale),
         )
     )
-    low, high = min(row["low"] for row in here), max(row["high"] for row in here)
-    y = alt.Y("score:Q", title=f"{score}, mean over questions", scale=alt.Scale(domain=[low, high], nice=True))
+    bounds = [row[name] for row in here for name in ("low", "score", "high") if row[name] is not None]
+    y = alt.Y(
+        "score:Q", title=f"{score}, mean over questions", scale=alt.Scale(domain=[min(bounds), max(bounds)], nice=True)
+    )
     bands = base.mark_area(opacity=0.13).encode(y=alt.Y("low:Q"), y2="high:Q")
     lines = base.mark_line(strokeWidth=2.4).encode(y=y)
     marks = base.mark_point(filled=True, size=80, opacity=1).encode(

@@ -252,7 +252,7 @@ def _bounds(name: str, interval: Interval | None, means: Mapping[str, float]) ->
     """NaN, an unknown bound, is no JSON: it becomes None, which draws no bar."""
     if interval is None:
         return {f"{name}_text": share(means[name])}
-    known = interval.low == interval.low
+    known = interval.stated
     return {
         f"{name}_low": round(interval.low, 5) if known else None,
         f"{name}_high": round(interval.high, 5) if known else None,

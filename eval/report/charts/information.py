@@ -174,8 +174,9 @@ def _x(rows: Iterable[Record], axis: Axis) -> alt.X:
 def _domain(rows: Iterable[Record], score: str) -> list[float]:
     """From the lowest to the highest end of a band that is drawn at first, in steps of .1."""
     drawn = [row for row in rows if row["signal"] in SHOWN]
-    low, high = min(row[f"{score}_low"] for row in drawn), max(row[f"{score}_high"] for row in drawn)
-    return [math.floor(low * 10) / 10, min(math.ceil(high * 10) / 10, 1.0)]
+    names = (f"{score}_low", score, f"{score}_high")
+    bounds = [row[name] for row in drawn for name in names if row[name] is not None]
+    return [math.floor(min(bounds) * 10) / 10, min(math.ceil(max(bounds) * 10) / 10, 1.0)]
 
 
 def _chance(base: alt.Chart, y: alt.Y) -> alt.Chart:
