@@ -15,8 +15,9 @@ async def main(url: str, question: str) -> None:
     """Answer `question` over the built-in world."""
     async with VLLMEngine(url) as engine:
         session = Session(parse_policy("flare"), question, weak=engine, retriever=BM25Retriever(build_world().corpus))
-        async for event in session:
-            print(event.kind, getattr(event, "text", None) or getattr(event, "query", ""))
+        async with session as events:
+            async for event in events:
+                print(event.kind, getattr(event, "text", None) or getattr(event, "query", ""))
         print("answer:", session.trace.answer)
 
 
