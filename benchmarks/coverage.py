@@ -22,7 +22,7 @@ from fakes.simulated import World, worth
 from flarekit.eval.analysis.frontier.crossfit import compare_families
 from flarekit.eval.analysis.frontier.families import Matrix
 from flarekit.eval.analysis.frontier.frontier import hulls
-from flarekit.eval.analysis.refits import Values, drawn, refitted, resamples
+from flarekit.eval.analysis.information.refits import Values, drawn, refitted, resamples
 from flarekit.stats.bootstrap import paired_difference
 from flarekit.stats.discrimination import auroc, interval
 from flarekit.stats.halves import halved_resamples

@@ -1,6 +1,6 @@
 """Trained routers against each other, by questions that they were not fitted on.
 
-All by cross-validation, with intervals that hold for other questions to fit on, too (`flarekit.eval.analysis.refits`).
+All by cross-validation, with intervals that hold for other questions to fit on, too (`information.refits`).
 
 Recorded outcomes of another system:
 
@@ -31,9 +31,9 @@ from flarekit.escalation.outcomes import TARGETS, Outcomes, Target
 from flarekit.escalation.registry import KINDS
 from flarekit.escalation.trained import ArmRouter, ScoreRouter
 from flarekit.escalation.training import fit_rows, score_task
-from flarekit.eval.analysis.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
+from flarekit.eval.analysis.information.fitted import from_the_least
+from flarekit.eval.analysis.information.refits import SEEDS, Values, drawn, fixed, refitted, resamples, scored
 from flarekit.eval.analysis.routing import figure_interval, oracle_scores, rate_curves, shown_together
-from flarekit.eval.replay.trajectories import from_the_least
 from flarekit.eval.results.outcomes import read_outcomes
 from flarekit.stats.intervals import Interval
 from flarekit.stats.ranking import auroc, auroc_within
@@ -55,7 +55,7 @@ ROUTERS: dict[str, tuple[str, dict[str, Any]]] = {
 routellm-bert is not among them: fine-tuning an encoder a hundred times over is dear, and without that its intervals
 would not hold."""
 SPLITS = {"routellm-mf": 1}
-"""Splits into folds where one is all that is affordable; else those of `flarekit.eval.analysis.refits`."""
+"""Splits into folds where one is all that is affordable; else those of `flarekit.eval.analysis.information.refits`."""
 CHOOSERS: dict[str, tuple[str, dict[str, Any]]] = {
     "adaptive-rag": ("adaptive-rag", {}),
     "avengers-pro α=1": ("avengers-pro", {"alpha": 1.0}),

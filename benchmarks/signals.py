@@ -19,13 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 from flarekit.errors import DataError
 from flarekit.escalation.baselines import lopsided, strata_of
 from flarekit.escalation.outcomes import Outcomes
-from flarekit.eval.analysis.information import BAR, LEARNED
-from flarekit.eval.analysis.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
+from flarekit.eval.analysis.information.fitted import from_the_least, from_words, learned
+from flarekit.eval.analysis.information.points import BAR, LEARNED
+from flarekit.eval.analysis.information.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, resamples, scored
 from flarekit.eval.analysis.routing import figure_interval
 from flarekit.eval.analysis.wording import share
 from flarekit.eval.data.metrics import f1
 from flarekit.eval.replay.readings import Answer, Reading, answer_of, read_signals, unhelped
-from flarekit.eval.replay.trajectories import after, from_the_least, from_words, learned
+from flarekit.eval.replay.trajectories import after
 from flarekit.eval.results.outcomes import label
 from flarekit.eval.runs.recorded import RecordedRun, read_run
 from flarekit.stats.discrimination import Difference, auroc, average_precision, prr, too_few

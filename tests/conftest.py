@@ -96,17 +96,8 @@ def few_fits() -> Iterator[None]:
     `test_refits` holds the intervals of the 25.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flarekit.eval.analysis.refits.GROUPS", 5)
+        patch.setattr("flarekit.eval.analysis.information.refits.GROUPS", 5)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def nothing_left_behind() -> Iterator[None]:
-    """No test writes into the folder that the tests are run in."""
-    there = set(os.listdir())
-    yield
-    left = {name for name in set(os.listdir()) - there if not name.startswith((".", "__"))}
-    assert not left, f"tests left {sorted(left)} behind"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

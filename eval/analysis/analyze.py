@@ -18,10 +18,11 @@ from flarekit.eval.analysis.budgets import Split, budgets_of, spending, split
 from flarekit.eval.analysis.frontier.curves import Point, points
 from flarekit.eval.analysis.frontier.frontiers import Frontiers, frontiers
 from flarekit.eval.analysis.frontier.oracles import Oracle, retrieval_oracles
-from flarekit.eval.analysis.information import curves, information_rows
+from flarekit.eval.analysis.information.curves import curves
+from flarekit.eval.analysis.information.points import information_rows
+from flarekit.eval.analysis.information.study import TARGETS, read_study
 from flarekit.eval.analysis.moments import MomentFindings, compare_moments
 from flarekit.eval.analysis.pricing import point_parts
-from flarekit.eval.analysis.study import TARGETS, read_study
 from flarekit.eval.analysis.table import Row, table
 from flarekit.eval.analysis.verdict import verdict_sentences
 from flarekit.eval.analysis.wording import pairs, verdict

@@ -15,9 +15,9 @@ from flarekit.costs import Prices
 from flarekit.escalation.outcomes import Target
 from flarekit.eval.analysis.analyze import Analysis, InformationCurves
 from flarekit.eval.analysis.budgets import Split, split_rows
+from flarekit.eval.analysis.information.refits import RESAMPLES
+from flarekit.eval.analysis.information.study import TARGETS
 from flarekit.eval.analysis.moments import MomentFindings, Verdict
-from flarekit.eval.analysis.refits import RESAMPLES
-from flarekit.eval.analysis.study import TARGETS
 from flarekit.eval.analysis.wording import number, share, signed
 from flarekit.eval.report.charts.budget import split_chart
 from flarekit.eval.report.charts.cost_plot import zoomable

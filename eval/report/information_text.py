@@ -14,9 +14,9 @@ from rich.table import Table
 from flarekit.errors import DataError
 from flarekit.escalation.baselines import LENGTH, OWN, RULE, lopsided
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.information import BAR, NEAR, Early, Point, best_at, worth
-from flarekit.eval.analysis.refits import FOLDS, GROUPS, RESAMPLES, SEEDS
-from flarekit.eval.analysis.study import TARGETS, Study
+from flarekit.eval.analysis.information.points import BAR, NEAR, Early, Point, best_at, worth
+from flarekit.eval.analysis.information.refits import FOLDS, GROUPS, RESAMPLES, SEEDS
+from flarekit.eval.analysis.information.study import TARGETS, Study
 from flarekit.eval.analysis.wording import interval_text, share, signed
 from flarekit.io.terminal import plain
 from flarekit.stats.discrimination import too_few

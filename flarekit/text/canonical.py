@@ -43,6 +43,7 @@ def canonical(answer: str, question: str = "") -> tuple[str, ...]:
 
     Where `question` asks whether something is so, an answer that begins with yes or no is that word.
     """
+    answer = answer.strip()  # a mark at the very beginning belongs to no space before it
     if _ASKS_WHETHER.match(question) and (found := _POLARITY.fullmatch(answer)):
         return (found[1].lower(),)
     text = _level(answer)

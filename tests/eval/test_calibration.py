@@ -276,7 +276,7 @@ def test_the_command_prints_every_figure_as_json(path: Path) -> None:
     ended = call(path, "--policy", "p-ik", "--target", "wrong-accepted=0.1", "--split", "0.5", "--json")
     figures = json.loads(ended.stdout)
     assert (figures["policy"], figures["target"]) == ("p-ik:threshold=0", "wrong-accepted=0.1")
-    assert figures["reached"]["wrong_accepted"] == {"estimate": None, "low": None, "high": None}
+    assert figures["reached"]["wrong_accepted"] == {"estimate": None, "low": None, "high": None, "resamples": 0}
     assert figures["judged"]["n"] == 10
 
 

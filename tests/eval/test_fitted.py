@@ -27,7 +27,7 @@ from flarekit.escalation.split import normalize_question
 from flarekit.escalation.trained import save_router
 from flarekit.escalation.training import train_router
 from flarekit.eval.analysis.frontier.families import matrix
-from flarekit.eval.analysis.study import read_study
+from flarekit.eval.analysis.information.study import read_study
 from flarekit.eval.analysis.table import table
 from flarekit.eval.calibration.calibrate import calibrate, parse_target
 from flarekit.eval.calibration.promises import explain

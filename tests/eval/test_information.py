@@ -22,12 +22,14 @@ from flarekit.escalation.baselines import RULE
 from flarekit.escalation.outcomes import Outcomes
 from flarekit.escalation.routers.mid_lr import MidRouter, fit
 from flarekit.escalation.split import folds
-from flarekit.eval.analysis.information import BAR, LEARNED, Point, best_at, curves, information_rows, worth
-from flarekit.eval.analysis.refits import fixed
-from flarekit.eval.analysis.study import Study, read_study
+from flarekit.eval.analysis.information.curves import curves
+from flarekit.eval.analysis.information.fitted import from_words, learned
+from flarekit.eval.analysis.information.points import BAR, LEARNED, Point, best_at, information_rows, worth
+from flarekit.eval.analysis.information.refits import fixed
+from flarekit.eval.analysis.information.study import Study, read_study
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.replay.readings import Answer, read_trigger, sentence_ends
-from flarekit.eval.replay.trajectories import Watch, after, from_words, learned, trajectories, watches
+from flarekit.eval.replay.trajectories import Watch, after, trajectories, watches
 from flarekit.eval.report.charts.information import SHOWN, information_chart
 from flarekit.eval.report.information_text import COLUMNS, information_csv, told
 from flarekit.eval.results.groups import load_runs

@@ -12,14 +12,24 @@ from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError
 from flarekit.escalation.split import normalize_question
-from flarekit.eval.analysis.refits import FOLDS, GROUPS, SEEDS, Values, drawn, fixed, refitted, resamples, scored
+from flarekit.eval.analysis.information.refits import (
+    FOLDS,
+    GROUPS,
+    SEEDS,
+    Values,
+    drawn,
+    fixed,
+    refitted,
+    resamples,
+    scored,
+)
 from flarekit.stats.ranking import auroc, auroc_within
 
 
 @pytest.fixture(autouse=True, scope="module")
 def all_groups(few_fits: None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("flarekit.eval.analysis.refits.GROUPS", GROUPS)
+        patch.setattr("flarekit.eval.analysis.information.refits.GROUPS", GROUPS)
         yield
 
 

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fakes.cross_encoders import VOCABULARY, tiny_model
@@ -167,6 +167,7 @@ def test_a_number_is_one_in_every_form_and_another_number_in_none(one: int, othe
 
 
 @given(st.text(max_size=30))
+@example("\u0816" + "0")
 def test_any_text_has_a_form_that_stays_the_same(text: str) -> None:
     found = canonical(text)
     assert found

@@ -19,7 +19,7 @@ import altair as alt
 from flarekit.errors import ConfigError
 from flarekit.escalation.baselines import RULE
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.information import BAR, LEARNED, Axis
+from flarekit.eval.analysis.information.points import BAR, LEARNED, Axis
 from flarekit.eval.report.charts.cost_plot import STYLE, Look
 
 Record = Mapping[str, Any]

@@ -13,8 +13,8 @@ from flarekit.io.terminal import console, say
 
 if TYPE_CHECKING:
     from flarekit.escalation.outcomes import Target
-    from flarekit.eval.analysis.information import Point
-    from flarekit.eval.analysis.study import Study
+    from flarekit.eval.analysis.information.points import Point
+    from flarekit.eval.analysis.information.study import Study
 
 
 def information(
@@ -28,8 +28,8 @@ def information(
     """Say how many tokens of an answer are worth waiting for: every signal's AUROC after each, with charts."""
     # Statistics and charts take seconds to import: only this command waits for them.
     from flarekit.errors import RunError
-    from flarekit.eval.analysis.information import information_rows
-    from flarekit.eval.analysis.study import TARGETS, read_study
+    from flarekit.eval.analysis.information.points import information_rows
+    from flarekit.eval.analysis.information.study import TARGETS, read_study
     from flarekit.eval.report.charts.information import write_figures
     from flarekit.eval.report.information_text import information_csv, print_information
     from flarekit.eval.results.groups import cautions, load_runs
@@ -57,7 +57,7 @@ def information(
 
 def _curves(study: Study, target: Target, status: Status) -> list[Point]:
     """The curves of one target, with how far they are shown in the status."""
-    from flarekit.eval.analysis.information import curves
+    from flarekit.eval.analysis.information.curves import curves
 
     steps = count(1)
     return curves(

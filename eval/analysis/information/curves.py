@@ -8,14 +8,13 @@ fall for that alone. What is compared at t is therefore always taken on the same
 (first of them the `BAR`, which is fitted on words, with the question's type and length), the lead of every other signal
 over the bar, and what the whole answer would still add. All figures come from the same resamples, so that differences
 are paired; those of what was fitted take account of the questions that it was fitted on
-(`flarekit.eval.analysis.refits`).
+(`flarekit.eval.analysis.information.refits`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,68 +22,20 @@ from numpy.typing import NDArray
 from flarekit.errors import ConfigError
 from flarekit.escalation.baselines import LENGTH
 from flarekit.escalation.outcomes import Target
-from flarekit.eval.analysis.refits import RESAMPLES, Resamples, Values, fixed, resamples, scored
+from flarekit.eval.analysis.information.fitted import from_the_least, from_words, learned
+from flarekit.eval.analysis.information.points import BAR, LEARNED, Axis, Early, Point
+from flarekit.eval.analysis.information.refits import RESAMPLES, Resamples, Values, fixed, resamples, scored
+from flarekit.eval.analysis.information.study import Study
 from flarekit.eval.analysis.routing import figure_interval
-from flarekit.eval.analysis.study import Study
-from flarekit.eval.replay.trajectories import after, from_the_least, from_words, learned
+from flarekit.eval.replay.trajectories import after
 from flarekit.stats.arrays import Floats, Rows
 from flarekit.stats.discrimination import Score, auarc, auroc, too_few
-from flarekit.stats.intervals import Interval
 from flarekit.stats.ranking import auroc_within
 
-Axis = Literal["tokens", "share"]
-Early = Literal["pre", "mid"]
-
-BAR = "TF-IDF + logistic regression"
-"""The signal of the question that all others are held against: fitted on the words of the other questions."""
-LEARNED = "mid-lr"
-"""Its counterpart during generation: fitted on the token signals of the other answers."""
 STEPS = (0, 1, 2, 3, 4, 6, *(size << power for power in range(11) for size in (8, 12)))
 """The counts of tokens at which a curve is given."""
 FEWEST_LEFT = 20
 """Survivors below which a curve by tokens ends; it also ends where there are `too_few` of a kind."""
-NEAR = 0.01
-"""An AUROC that is no further than this below its final value has settled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One signal at one place of the answer."""
-
-    target: Target
-    axis: Axis
-    at: float
-    """Tokens seen, or the share of the answer that was, 0 to 1."""
-    signal: str
-    moment: Early
-    n: int
-    """Questions whose answer has not ended before and on which the signal was recorded."""
-    yes: int
-    """How many of them the target came true on."""
-    auroc: Interval
-    auarc: Interval
-    """Random values get about 1 - yes / n."""
-    within: Interval
-    """AUROC over pairs of questions of one type alone (`Study.strata`); NaN where no type has both kinds."""
-    ahead: Interval | None = None
-    """AUROC minus that of the bar on the same questions; None for the bar."""
-    waiting: Interval | None = None
-    """What is still to come: the whole answer's AUROC minus this one, on the same questions; None before generation."""
-    reliable: bool = False
-    """Whether a mid signal is above all bars (the `BAR`, the question's type and length) and above a half beyond
-    chance, all of its curve taken together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Worth:
-    """How many tokens one mid signal is worth waiting for; None where it never comes to that."""
-
-    target: Target
-    signal: str
-    settled: int | None
-    """The fewest after which the rest of the answer would add no more than `NEAR` on the same answers."""
-    ahead: int | None
-    """The fewest after which it is reliably above the bars; see `Point.reliable`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,60 +212,3 @@ def _above_zero(drawn: Floats, confidence: float = 0.95) -> NDArray[np.bool_]:
     largest = np.nanmax(errors[moving] / spread[moving, None], axis=0, initial=0.0)
     above: NDArray[np.bool_] = estimate > np.nanquantile(largest, (1 + confidence) / 2) * spread
     return above
-
-
-def worth(points: Iterable[Point]) -> list[Worth]:
-    """For every target and mid signal, in the order of the points: how many tokens are worth waiting for."""
-    lines: dict[tuple[Target, str], list[Point]] = {}
-    for point in points:
-        if point.axis == "tokens" and point.moment == "mid":
-            lines.setdefault((point.target, point.signal), []).append(point)
-    return [
-        Worth(
-            target,
-            signal,
-            settled=next((int(one.at) for one in line if one.waiting and one.waiting.estimate <= NEAR), None),
-            ahead=next((int(one.at) for one in line if one.reliable), None),
-        )
-        for (target, signal), line in lines.items()
-    ]
-
-
-def best_at(points: Iterable[Point], at: float, axis: Axis = "tokens") -> Point | None:
-    """The mid signal with the highest AUROC there; being picked by its figure flatters it. Points of one target."""
-    there = [point for point in points if (point.axis, point.at, point.moment) == (axis, at, "mid")]
-    return max(there, key=lambda point: point.auroc.estimate, default=None)
-
-
-def information_rows(study: Study, points: Iterable[Point]) -> list[dict[str, Any]]:
-    """The points as flat records of plain JSON values, for a table or a chart; None for what is not known."""
-    about = dict(zip(("weak", "helped"), study.outcomes.arms, strict=True))
-    return [
-        {
-            "dataset": study.dataset,
-            "models": study.models,
-            **about,
-            "target": point.target,
-            "axis": point.axis,
-            "at": point.at,
-            "signal": point.signal,
-            "moment": point.moment,
-            "n": point.n,
-            "yes": point.yes,
-            **_columns("auroc", point.auroc),
-            **_columns("auarc", point.auarc),
-            "auarc_by_chance": round(1 - point.yes / point.n, 5),
-            **_columns("within", point.within),
-            **_columns("ahead", point.ahead),
-            "reliable": point.reliable,
-            **_columns("waiting", point.waiting),
-        }
-        for point in points
-    ]
-
-
-def _columns(name: str, found: Interval | None) -> dict[str, float | None]:
-    bounds = (found.low, found.high) if found and found.stated else (np.nan, np.nan)
-    values = (found.estimate if found else np.nan, *bounds)
-    names = (name, f"{name}_low", f"{name}_high")
-    return {key: None if np.isnan(value) else round(value, 5) for key, value in zip(names, values, strict=True)}

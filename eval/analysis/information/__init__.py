@@ -1,0 +1,1 @@
+"""The information curve: what every signal tells by how much of the answer was generated, fitted signals included."""
