@@ -58,6 +58,7 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	MYPYPATH=tests $(BIN)/mypy --explicit-package-bases tests examples benchmarks
+	$(BIN)/lint-imports
 
 # A headless Chromium, for the tests that open the report as a reader would.
 browser:

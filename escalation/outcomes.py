@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import family_of, split_arm
 from flarekit.stats.arrays import Floats
 
 Target = Literal["wrong", "helps", "hurts", "strong-wins"]
@@ -114,8 +114,8 @@ def find_arm(arms: Sequence[str], wanted: str) -> int:
     if wanted in arms:
         return list(arms).index(wanted)
     specs = [split_arm(arm)[1] for arm in arms]
-    families = [arm.partition(":")[0] for arm in arms]
-    bare = [spec.partition(":")[0] for spec in specs]
+    families = [family_of(arm) for arm in arms]
+    bare = [family_of(spec) for spec in specs]
     for names in (specs, families, bare):
         if names.count(wanted) == 1:
             return names.index(wanted)

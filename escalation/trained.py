@@ -18,7 +18,7 @@ from flarekit.escalation.registry import find_kind
 from flarekit.escalation.routers.automix import AnswerRouter
 from flarekit.escalation.routers.in_context import ask, shown
 from flarekit.escalation.routers.mid_lr import MidRouter
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import split_arm
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.question import probe_of
 from flarekit.stats.arrays import Floats

@@ -24,7 +24,7 @@ from flarekit.escalation.routers.automix import AnswerRouter, hands_over
 from flarekit.escalation.routers.mid_lr import MidRouter
 from flarekit.escalation.split import digest, split
 from flarekit.escalation.trained import ArmRouter, AskedRouter, Router, ScoreRouter, as_router
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import family_of, split_arm
 from flarekit.stats.arrays import Floats
 from flarekit.stats.quality import chooser_metrics, handover_metrics, resampled, score_metrics, summary
 from flarekit.stats.ranking import auroc, auroc_within
@@ -141,7 +141,7 @@ def _with_recorded(kind: Kind, outcomes: Outcomes, answers: Recorded | None) -> 
 def _arms(kind: Kind, outcomes: Outcomes, wanted: Sequence[str]) -> Sequence[str]:
     """The arms to choose among: those that are asked for, or those of the kind's own that were recorded, or all."""
     if not wanted and kind.arms:
-        families = {split_arm(arm)[1].partition(":")[0] for arm in outcomes.arms}
+        families = {family_of(split_arm(arm)[1]) for arm in outcomes.arms}
         wanted = [arm for arm in kind.arms if arm in families]  # one that fits several arms is refused below
     wanted = wanted or outcomes.arms
     found = [outcomes.arms[outcomes.arm(arm)] for arm in wanted]

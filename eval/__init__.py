@@ -1,0 +1,1 @@
+"""Evaluation: from questions to runs, results, analyses, thresholds and a report."""

@@ -27,10 +27,10 @@ def make_retriever(spec: str, corpus: Sequence[Passage]) -> Retriever:
 
     `ConfigError` for another kind, a parameter that it does not have, or one that is no number.
     """
-    kind, _, rest = spec.partition(":")
+    kind, *rest = spec.split(":", 1)
     if kind != "bm25":
         raise ConfigError(f"no retriever is called {kind!r}; there is bm25")
-    given = dict(part.partition("=")[::2] for part in rest.split(",") if part)
+    given = dict(part.partition("=")[::2] for part in "".join(rest).split(",") if part)
     if unknown := [key for key in given if key not in ("k1", "b")]:
         raise ConfigError(f"retriever bm25: no parameter is called {unknown[0]!r}; there are k1, b")
     try:

@@ -24,7 +24,7 @@ from scipy.special import softmax
 from flarekit.engines.encoders import DEFAULT
 from flarekit.errors import ConfigError
 from flarekit.escalation.base import Fitted, Task, at_least, embed, embedded
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import parse_spec, split_arm
 from flarekit.stats.arrays import Floats
 
 MODES = {"closed-book": "chain-of-thought"}
@@ -50,8 +50,8 @@ class Tree:
 def levels(arm: str) -> tuple[str, str, str, str]:
     """The choices that make an arm: mode, number of samples or rounds, role, model."""
     model, spec = split_arm(arm)
-    family, _, parameters = spec.partition(":")
-    pairs = dict(part.partition("=")[::2] for part in parameters.split(",") if part)
+    written = parse_spec(spec)
+    family, pairs = written.family, dict(written.parameters)
     count = next((pairs.pop(name) for name in _COUNTS if name in pairs), "")
     role, engine = pairs.pop("role", ""), pairs.pop("model", "")
     # What else sets an arm apart is part of its mode.

@@ -28,6 +28,7 @@ from flarekit.escalation.split import alike
 from flarekit.eval.analysis.frontier.mixtures import Means, best_mixtures
 from flarekit.eval.results.groups import Group, Result
 from flarekit.policies import parse_policy
+from flarekit.policies.spec import parse_spec
 from flarekit.stats.arrays import Floats, Rows
 from flarekit.stats.bootstrap import REFITTED
 from flarekit.stats.halves import halved_resamples
@@ -174,9 +175,8 @@ def split_rows(splits: Sequence[Split]) -> list[dict[str, Any]]:
 
 
 def _decides_nothing(spec: str) -> bool:
-    name, _, rest = spec.partition(":")
-    keys = {part.partition("=")[0] for part in rest.split(",") if part}
-    return name in _FAMILIES and not keys & _NOT_WAYS and not parse_policy(spec).chooser
+    written = parse_spec(spec)
+    return written.family in _FAMILIES and not written.parameters.keys() & _NOT_WAYS and not parse_policy(spec).chooser
 
 
 def _parts(result: Result, prices: Prices, plain: Mapping[Role, float]) -> dict[str, float]:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flarekit.costs import Prices
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.analysis.table import Row, Versus, versus
 from flarekit.eval.results.groups import Arm, Group, baseline_of
+from flarekit.policies.spec import parse_spec
 from flarekit.stats.intervals import Interval
 
 TWINS = (("mid-retrieve", "pre-retrieve"), ("flare", "pre-retrieve"), ("escalate", "pre-escalate"))
@@ -69,7 +69,7 @@ def pairs(group: Group, rows: list[Row], baseline: str | None) -> list[tuple[Arm
     """The arms to tell apart, with what must be said of how they were chosen."""
     found = []
     for mid, pre in TWINS:
-        for k in dict.fromkeys(parse(row.policy).passages for row in rows if parse(row.policy).family == mid):
+        for k in dict.fromkeys(parse_spec(row.policy).passages for row in rows if parse_spec(row.policy).family == mid):
             ours, theirs = _best(rows, mid, k), _best(rows, pre, k)
             if not (ours and theirs):
                 continue
@@ -83,7 +83,7 @@ def pairs(group: Group, rows: list[Row], baseline: str | None) -> list[tuple[Arm
 
 def _best(rows: list[Row], family: str, k: int | None) -> tuple[str, int] | None:
     """The arm of a family with the highest F1 among those that look up `k` passages, and out of how many."""
-    members = [row for row in rows if (spec := parse(row.policy)).family == family and spec.passages == k]
+    members = [row for row in rows if (spec := parse_spec(row.policy)).family == family and spec.passages == k]
     return (max(members, key=lambda row: row.f1.estimate).policy, len(members)) if members else None
 
 

@@ -19,7 +19,6 @@ from flarekit.costs import Prices, price
 from flarekit.engines.engine import Engine
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.split import alike
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.calibration.thresholds import Flags, Floats
 from flarekit.eval.data.metrics import f1
 from flarekit.eval.replay.readings import answer_of, probes, read_trigger
@@ -27,6 +26,7 @@ from flarekit.eval.results.fitted import Lessons, lessons
 from flarekit.eval.results.outcomes import WRONG_BELOW
 from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.policies import Policy, Rule, parse_policy
+from flarekit.policies.spec import parse_spec
 from flarekit.policies.triggers import always
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.answer import POST_SIGNALS, PostSignal
@@ -156,7 +156,7 @@ def _find(run: RecordedRun, rules: tuple[Rule, ...], prompt: Prompt) -> str | No
     """The arm of exactly these rules with the most answers; rules that only record something don't count."""
     found = []
     for spec in run.traces:
-        if "router" in parse(spec).parameters:  # loading one takes long, and none of these arms has any
+        if "router" in parse_spec(spec).parameters:  # loading one takes long, and none of these arms has any
             continue
         try:
             known = parse_policy(spec)
@@ -186,7 +186,7 @@ def _seen(run: RecordedRun, policy: Policy, rule: Rule, answered: Traces) -> Map
         }
     if isinstance(signal, PreSignal) and (measured := _measured(signal, policy, answered)):
         return measured
-    router = parse(policy.spec).parameters.get("router")
+    router = parse_spec(policy.spec).parameters.get("router")
     recorded = probes(run, trigger.moment).get(f"{signal.name} ({router})" if router else signal.name, {})
     if not recorded:
         raise DataError(f"{run.path}: has no values of {signal.name}; run it with --policy watch")

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from inspect import signature
 from typing import Literal, cast, get_args
 
 import numpy as np
 
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.calibration import thresholds
 from flarekit.eval.calibration.acting import Sample, calibrated_rule, read_sample
 from flarekit.eval.calibration.thresholds import Scale
 from flarekit.eval.runs.recorded import RecordedRun
 from flarekit.policies import POLICIES, Policy, parse_policy
+from flarekit.policies.spec import PolicySpec, parse_spec
 from flarekit.stats.bootstrap import mean_interval
 from flarekit.stats.intervals import Interval, share_interval
 from flarekit.trace import Moment
@@ -157,20 +156,17 @@ def outcome(sample: Sample, threshold: float) -> Outcome:
 
 def _parameter(policy: str) -> str:
     """The name of the policy's threshold; a `ConfigError` where it has none."""
-    family = parse(policy).family
+    family = parse_spec(policy).family
     if family not in POLICIES:
         raise ConfigError(f"no policy is called {family!r}; there are {', '.join(POLICIES)}")
-    known = signature(POLICIES[family]).parameters
-    for name in ("threshold", "theta"):
-        if name in known:
-            return name
-    raise ConfigError(f"policy {family} has no threshold to calibrate")
+    if (name := parse_spec(policy).threshold_name) is None:
+        raise ConfigError(f"policy {family} has no threshold to calibrate")
+    return name
 
 
 def _with_threshold(policy: str, parameter: str, written: str) -> Policy:
-    name, _, rest = policy.partition(":")
-    others = [part for part in rest.split(",") if part and part.partition("=")[0].strip() != parameter]
-    return parse_policy(f"{name}:{','.join([*others, f'{parameter}={written}'])}")
+    spec = parse_spec(policy).without(parameter)
+    return parse_policy(str(PolicySpec(spec.family, {**spec.parameters, parameter: written})))
 
 
 def _split(sample: Sample, share_: float | None, seed: int) -> tuple[Sample, Sample | None]:

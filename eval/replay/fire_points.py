@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from flarekit.errors import FlarekitError
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.policies import parse_policy
+from flarekit.policies.spec import parse_spec
 from flarekit.policies.triggers import Reading, Trigger
 from flarekit.session.monitor import Monitor
 from flarekit.signals.online import Measure
@@ -143,7 +143,7 @@ def own_threshold(policy: str) -> tuple[int, float] | None:
 
     A policy with a trained router watches a signal of its own, and loading it is not worth a slider's first place.
     """
-    if "router" in parse(policy).parameters:
+    if "router" in parse_spec(policy).parameters:
         return None
     try:
         rules = parse_policy(policy).rules

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from flarekit.errors import ConfigError, DataError
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.results.fitted import lessons_of
 from flarekit.eval.runs.recorded import RecordedRun
+from flarekit.policies.spec import parse_spec
 from flarekit.policies.triggers import Trigger
 from flarekit.session.monitor import Monitor
 from flarekit.signals.token import SIGNALS, StreamSignal, find_signal
@@ -129,7 +129,7 @@ def probes(run: RecordedRun, moment: Moment) -> dict[str, dict[str, Probe]]:
     """
     found: dict[str, dict[str, Probe]] = {}
     for policy, traces in run.traces.items():
-        router = parse(policy).parameters.get("router")
+        router = parse_spec(policy).parameters.get("router")
         taught = lessons_of(policy).among(run.questions.values(), run.manifest.dataset.name)
         for key, trace in traces.items():
             for probe in _probes_of(trace, moment) if key not in taught else ():

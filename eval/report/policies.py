@@ -21,6 +21,7 @@ from flarekit.eval.report.charts.cost_plot import (
 )
 from flarekit.eval.report.parts import Cell, Column, Figure, Table, as_csv, interval_cell, plain_cell
 from flarekit.eval.results.groups import COSTS, Group
+from flarekit.policies.spec import parse_spec
 from flarekit.stats.intervals import Interval
 
 _MEANINGS = {
@@ -61,8 +62,9 @@ def policy_table(rows: Sequence[Row], baseline: str, prices: Prices, notes: Sequ
 
 
 def _cells(row: Row, baseline: str, names: Iterable[str]) -> list[Cell]:
-    family, _, rest = row.policy.partition(":")
-    small = [rest.replace(",", ", ")] if rest else []
+    spec = parse_spec(row.policy)
+    family, rest = spec.family, ", ".join(f"{key}={value}" for key, value in spec.parameters.items())
+    small = [rest] if rest else []
     small += ["baseline"] if row.policy == baseline else []
     versus = row.versus
     return [

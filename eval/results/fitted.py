@@ -15,7 +15,7 @@ from typing import Any
 from flarekit.escalation.split import digest
 from flarekit.eval.data.dataset import Question
 from flarekit.io.bounded import read_json
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import parse_spec, split_arm
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,7 @@ class Lessons:
 
 def lessons_of(policy: str) -> Lessons:
     """Those of every router that a policy's specification names; "MODEL/specification" will do as well."""
-    pairs = (part.partition("=") for part in split_arm(policy)[1].partition(":")[2].split(","))
-    folder = next((value.strip() for key, _, value in pairs if key.strip() == "router"), None)
+    folder = parse_spec(split_arm(policy)[1]).parameters.get("router")
     if folder is None:
         return Lessons()
     try:

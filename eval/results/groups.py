@@ -19,6 +19,7 @@ from flarekit.eval.data.dataset import Metric, Question
 from flarekit.eval.data.metrics import exact_match, f1, supporting_recall
 from flarekit.eval.results.fitted import lessons_of
 from flarekit.eval.runs.recorded import RecordedRun, read_run
+from flarekit.policies.spec import family_of
 from flarekit.trace import Costs, Trace
 
 COSTS = {
@@ -110,7 +111,7 @@ def baseline_of(group: Group, wanted: str | None) -> str:
     """The specification of the arm that `wanted` names in full or, where only one has it, by its policy's name."""
     if wanted is None:
         return next(iter(group.arms))
-    found = [policy for policy in group.arms if wanted in (policy, policy.partition(":")[0])]
+    found = [policy for policy in group.arms if wanted in (policy, family_of(policy))]
     if wanted in group.arms or len(found) == 1:
         return wanted if wanted in group.arms else found[0]
     problem = "fits several arms" if found else "is no arm"

@@ -18,6 +18,7 @@ from flarekit.eval.data.metrics import f1
 from flarekit.eval.data.pool import optional, take, take_strings, unescaped
 from flarekit.eval.results.fitted import lessons_of
 from flarekit.eval.runs.recorded import RecordedRun, read_run
+from flarekit.policies.spec import family_of
 from flarekit.prompts.few_shot import Prompt
 from flarekit.retrievers.corpus.formats import read_records
 from flarekit.signals.answer import agrees
@@ -224,7 +225,7 @@ def _add_file(dataset: _Dataset, path: Path) -> None:
 def _scored(trace: Trace, question: Question, metric: Metric, prices: Prices) -> _Answered:
     score = f1(trace.answer, question.answers, metric)
     samples: tuple[float, ...] = (score,)
-    if trace.policy.partition(":")[0] == "self-consistency" and trace.segments:
+    if family_of(trace.policy) == "self-consistency" and trace.segments:
         prompt = Prompt()  # every one of its segments is a whole sampled answer
         said = [prompt.read_answer(text_of(segment.tokens).strip()) for segment in trace.segments]
         samples = tuple(f1(answer, question.answers, metric) for answer in said)

@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from flarekit.policies.spec import family_of
 from flarekit.io.bounded import LINE, read_whole
 from flarekit.errors import DataError, RunWarning, quoted
 from flarekit.eval.data.dataset import Metric, Question
@@ -237,6 +238,6 @@ def _place(policy: str, planned: Sequence[str]) -> int:
     """Where the manifest lists a policy; one that it spells with fewer parameters counts as the first of its family."""
     if policy in planned:
         return planned.index(policy)
-    families = [spec.partition(":")[0] for spec in planned]
-    family = policy.partition(":")[0]
+    families = [family_of(spec) for spec in planned]
+    family = family_of(policy)
     return families.index(family) if family in families else len(planned)

@@ -15,6 +15,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from flarekit.actions.base import Action, Need
 from flarekit.errors import ConfigError
+from flarekit.policies.spec import DEFAULTS, PolicySpec, family_of, parse_spec, split_arm
 from flarekit.policies.triggers import Trigger
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.question import Chooser
@@ -69,7 +70,7 @@ class Policy:
     @property
     def family(self) -> str:
         """The name without parameters."""
-        return self.spec.partition(":")[0]
+        return family_of(self.spec)
 
     @property
     def retrieves(self) -> bool:
@@ -134,6 +135,8 @@ def policy(name: str, *, paper: str = "", cost: str = "") -> Callable[[Callable[
 
         make.paper, make.cost = paper, cost  # type: ignore[attr-defined] # what makes it a Builder
         POLICIES[name] = make  # type: ignore[assignment]
+        parameters = inspect.signature(build).parameters.values()
+        DEFAULTS[name] = {one.name: None if one.default is one.empty else one.default for one in parameters}
         return POLICIES[name]
 
     return register
@@ -141,13 +144,13 @@ def policy(name: str, *, paper: str = "", cost: str = "") -> Callable[[Callable[
 
 def parse_policy(spec: str) -> Policy:
     """The policy that `spec` writes down, such as "flare:theta=0.6,beta=0.3"."""
-    name, _, rest = spec.partition(":")
+    written = parse_spec(spec)
+    name = written.family
     if name not in POLICIES:
         raise ConfigError(f"no policy is called {name!r}; there are {', '.join(POLICIES)}")
-    pairs = [part.partition("=") for part in rest.split(",") if part]
-    if malformed := [key for key, equals, _ in pairs if not equals]:
-        raise ConfigError(f"policy {name}: a parameter is written key=value, not {malformed[0]!r}")
-    return POLICIES[name](**{key.strip(): value.strip() for key, _, value in pairs})
+    if written.malformed:
+        raise ConfigError(f"policy {name}: a parameter is written key=value, not {written.malformed!r}")
+    return POLICIES[name](**written.parameters)
 
 
 def with_settings(base: Policy, prompt: Prompt | None = None, budget: Budget | None = None) -> Policy:
@@ -166,17 +169,8 @@ def arm_policy(arm: str, weak: str, strong: str | None) -> Policy:
     if model != strong:
         served = " and ".join(filter(None, (weak, strong)))
         raise ConfigError(f"a router chose an arm of the model {model!r}, but the engines serve {served}")
-    return parse_policy(f"{spec}{',' if ':' in spec else ':'}model=strong")
-
-
-def split_arm(arm: str) -> tuple[str, str]:
-    """The model of an arm, empty where it names none, and the policy's specification.
-
-    A model's own name may hold a slash, and so may a parameter; a policy's name does not.
-    """
-    head, colon, parameters = arm.partition(":")
-    model, _, name = head.rpartition("/")
-    return model, f"{name}{colon}{parameters}"
+    written = parse_spec(spec)
+    return parse_policy(str(PolicySpec(written.family, {**written.parameters, "model": "strong"})))
 
 
 def _check(build: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,12 +195,12 @@ def _check(build: Callable[..., Any], parameters: Mapping[str, Any]) -> dict[str
 def _spec(name: str, build: Callable[..., Any], parameters: Mapping[str, Any]) -> str:
     """The canonical spec: parameters in the builder's order, those at their default left out."""
     known = inspect.signature(build).parameters.items()
-    given = [
-        f"{key}={_written(parameters[key])}"
+    given = {
+        key: _written(parameters[key])
         for key, parameter in known
         if key in parameters and parameters[key] != parameter.default
-    ]
-    return f"{name}:{','.join(given)}" if given else name
+    }
+    return str(PolicySpec(name, given))
 
 
 def _written(value: Any) -> str:

@@ -68,7 +68,7 @@ def _joined(host: str, port: int | None) -> str:
 
 
 def _without_port(host: str) -> str:
-    name, _, port = host.rpartition(":")
+    name, port = host[: host.rfind(":") + 1].removesuffix(":"), host[host.rfind(":") + 1 :]
     return name if name and port.isdecimal() else host
 
 

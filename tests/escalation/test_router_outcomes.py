@@ -17,7 +17,7 @@ from flarekit.escalation.outcomes import TARGETS, Outcomes, find_arm, label
 from flarekit.escalation.training import train_router
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.results.outcomes import read_answers, read_outcomes
-from flarekit.policies.base import split_arm
+from flarekit.policies.spec import split_arm
 from flarekit.tokens import text_of
 from flarekit.trace import Trace
 

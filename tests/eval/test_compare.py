@@ -16,11 +16,12 @@ from fakes.run_directories import retrieved, segment, trace, write_run
 from flarekit.cli.evaluation.compare import compare
 from flarekit.costs import Prices, load_prices, price
 from flarekit.errors import ConfigError, DataError
-from flarekit.eval.analysis.frontier.curves import oracle, parse, points, pre_curves
+from flarekit.eval.analysis.frontier.curves import oracle, points, pre_curves
 from flarekit.eval.analysis.table import table, unequal
 from flarekit.eval.analysis.wording import number, pairs, share, verdict
 from flarekit.eval.data.dataset import Question
 from flarekit.eval.results.groups import load_runs
+from flarekit.policies.spec import parse_spec
 from flarekit.trace import Costs, HandedOver, Probe, Trace
 
 ANSWERS = {"a": "Paris", "b": "Rome", "c": "Oslo", "d": "Cairo"}
@@ -235,9 +236,9 @@ def test_mid_generation_arms_are_points_of_one_line_in_order_of_their_threshold(
 
 
 def test_a_specification_is_taken_apart_into_family_threshold_and_the_rest() -> None:
-    spec = parse("flare:theta=0.6,beta=0.2")
+    spec = parse_spec("flare:theta=0.6,beta=0.2")
     assert (spec.family, spec.threshold, spec.curve) == ("flare", 0.6, "flare:beta=0.2")
-    assert parse("rag").threshold is None
+    assert parse_spec("rag").threshold is None
 
 
 def test_a_price_counts_every_token_once() -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from inspect import signature
 from typing import Literal
 
 import numpy as np
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from flarekit.costs import Prices, price
 from flarekit.eval.analysis.table import Row
 from flarekit.eval.results.groups import Arm, Group, Result, costs_of, measures
-from flarekit.policies import POLICIES
+from flarekit.policies.spec import parse_spec
 from flarekit.stats.bootstrap import mean_interval
 from flarekit.stats.intervals import Interval
 from flarekit.trace import Probe, Trace
@@ -27,48 +26,7 @@ from flarekit.trace import Probe, Trace
 PRE_FAMILIES = {"pre-retrieve": "rag", "pre-escalate": "strong"}
 """The policies that decide before generation, each with the policy that it becomes when its trigger fires."""
 UNHELPED = "closed-book"
-_THRESHOLDS = ("theta", "threshold")
 _MAX_POINTS = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """A policy's specification, taken apart."""
-
-    family: str
-    parameters: Mapping[str, str]
-
-    @property
-    def threshold(self) -> float | None:
-        """The value of "theta" or "threshold", or the policy's default for it; None where it has none."""
-        builder = POLICIES.get(self.family)
-        defaults = signature(builder).parameters if builder else {}
-        for name in _THRESHOLDS:
-            if name in self.parameters:
-                return float(self.parameters[name])
-            if name in defaults and defaults[name].default is not None:
-                return float(defaults[name].default)
-        return None
-
-    @property
-    def passages(self) -> int | None:
-        """How many passages a look-up brings (k), by default or as told; None where the policy has no such number."""
-        builder = POLICIES.get(self.family)
-        default = signature(builder).parameters.get("k") if builder else None
-        return int(self.parameters.get("k", default.default)) if default else None
-
-    @property
-    def curve(self) -> str:
-        """What specifications that differ in nothing but their threshold have in common."""
-        rest = ",".join(f"{key}={value}" for key, value in self.parameters.items() if key not in _THRESHOLDS)
-        return f"{self.family}:{rest}" if rest else self.family
-
-
-def parse(policy: str) -> Spec:
-    """`name:key=value,key=value` as a `Spec`."""
-    family, _, rest = policy.partition(":")
-    pairs = (part.partition("=") for part in rest.split(",") if part)
-    return Spec(family, {key: value for key, _, value in pairs})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +51,7 @@ def points(group: Group, rows: Iterable[Row], prices: Prices) -> list[Point]:
     """Every point of a group: the derived curves first, then the arms that were run, then the oracle."""
     derived = [point for family in PRE_FAMILIES for point in pre_curves(group, family, prices)]
     known = {point.family for point in derived}
-    run = [_run_point(row, joined=parse(row.policy).family not in known) for row in rows]
+    run = [_run_point(row, joined=parse_spec(row.policy).family not in known) for row in rows]
     best = oracle(group, prices)
     return [*derived, *run, *([] if best is None else [_oracle_point(best, prices)])]
 
@@ -106,7 +64,7 @@ def pre_curves(group: Group, family: str, prices: Prices) -> list[Point]:
     """
     arms: dict[int | None, list[Arm]] = {}
     for arm in group.arms.values():
-        if (spec := parse(arm.policy)).family == family:
+        if (spec := parse_spec(arm.policy)).family == family:
             arms.setdefault(spec.passages, []).append(arm)
     curves: list[Point] = []
     for k, same in arms.items():
@@ -205,7 +163,7 @@ def _probes(arms: Iterable[Arm]) -> dict[str, dict[str, Probe]]:
 def end_arm(group: Group, family: str, k: int | None) -> Arm | None:
     """The first arm of a family that is told nothing but its number of passages, if it has one; of `k` unless None."""
     for policy, arm in group.arms.items():
-        spec = parse(policy)
+        spec = parse_spec(policy)
         fits = None in (k, spec.passages) or spec.passages == k
         if spec.family == family and spec.parameters.keys() <= {"k"} and fits:
             return arm
@@ -213,7 +171,7 @@ def end_arm(group: Group, family: str, k: int | None) -> Arm | None:
 
 
 def _run_point(row: Row, *, joined: bool) -> Point:
-    spec = parse(row.policy)
+    spec = parse_spec(row.policy)
     means = {**row.means, "f1": row.f1.estimate, "exact_match": row.exact_match.estimate}
     line = spec.curve if joined and spec.threshold is not None else ""
     return Point("run", spec.family, line, row.policy, spec.threshold, row.n, means, row.f1, row.exact_match)

@@ -28,12 +28,12 @@ from flarekit.actions import Escalate, Retrieve
 from flarekit.costs import Prices
 from flarekit.errors import ConfigError, DataError, FlarekitError
 from flarekit.escalation.split import alike
-from flarekit.eval.analysis.frontier.curves import parse
 from flarekit.eval.results.groups import Group, measures
 from flarekit.io.bounded import read_json
 from flarekit.io.files import standing
 from flarekit.policies import POLICIES, Policy, Rule, parse_policy
-from flarekit.policies.base import K, split_arm
+from flarekit.policies.base import K
+from flarekit.policies.spec import parse_spec, split_arm
 from flarekit.policies.triggers import NEVER
 from flarekit.prompts.few_shot import Prompt
 from flarekit.signals.token import ALWAYS, LENGTH
@@ -118,7 +118,7 @@ def kind_of(spec: str) -> Kind:
     No router is loaded for it, so that the folder may be missing: one that scores takes a signal's place and changes
     nothing here, and of one that chooses only the list of arms is read. A policy that is no longer known is of no kind.
     """
-    parsed = parse(spec)
+    parsed = parse_spec(spec)
     if parsed.family not in POLICIES:
         return Kind(None, frozenset())
     declared = inspect.signature(POLICIES[parsed.family]).parameters

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from flarekit.costs import Prices
 from flarekit.errors import DataError
-from flarekit.eval.analysis.frontier.curves import UNHELPED, end_arm, parse
+from flarekit.eval.analysis.frontier.curves import UNHELPED, end_arm
 from flarekit.eval.analysis.frontier.families import MOMENTS, Matrix, family, matrix
 from flarekit.eval.analysis.wording import interval_text, share
 from flarekit.eval.results.groups import Group
+from flarekit.policies.spec import parse_spec
 from flarekit.stats.arrays import Floats
 from flarekit.stats.bootstrap import mean_interval
 from flarekit.stats.intervals import Interval
@@ -61,7 +62,7 @@ def retrieval_oracles(group: Group, prices: Prices) -> list[Oracle]:
     never, always = end_arm(group, UNHELPED, None), end_arm(group, "rag", None)
     if never is None or always is None:
         return []
-    k = parse(always.policy).passages
+    k = parse_spec(always.policy).passages
     deciding = [arm for moment in MOMENTS for arm in family(group, moment, "retrieve", k)]
     try:
         figures = matrix(group, [never.policy, always.policy, *deciding], prices=prices)

@@ -86,4 +86,4 @@ class Observer(Protocol):
 
 def reason(failed: Failed, text: bool) -> str:
     """Why it failed; without what others said, which may quote a question, unless `text` may be told."""
-    return quoted(failed.error if text else failed.told or failed.error.partition(":")[0])
+    return quoted(failed.error if text else failed.told or failed.error.split(":", 1)[0])
