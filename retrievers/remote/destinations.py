@@ -8,6 +8,7 @@ variable FLAREKIT_ALLOWED_HOSTS. Keys go to nobody whom only a file has named.
 from __future__ import annotations
 
 import os
+import re
 from urllib.parse import urlsplit
 
 from flarekit.errors import ConfigError
@@ -68,8 +69,8 @@ def _joined(host: str, port: int | None) -> str:
 
 
 def _without_port(host: str) -> str:
-    name, port = host[: host.rfind(":") + 1].removesuffix(":"), host[host.rfind(":") + 1 :]
-    return name if name and port.isdecimal() else host
+    found = re.fullmatch(r"(.+):\d+", host)
+    return found[1] if found else host
 
 
 def _short(text: str) -> str:
