@@ -1,0 +1,1 @@
+"""Runs: policies on the questions of a dataset, recorded as they finish, and read back."""
