@@ -3,8 +3,8 @@
 A run may still be going on, or may have been killed: the last line of a file of traces counts only once its line end
 is written. A trace whose numbers are no log-probabilities is left out, and named wherever the run is read. Everything
 else that cannot be read is an error, because a silently skipped line is a lost score. So is what is not as it was
-written: every record has a checksum (`flarekit.eval.runs.sealed`), traces are numbered over all files, and the manifest,
-which has a checksum too, counts the lines that each file had when the run was last begun or ended.
+written: every record has a checksum (`flarekit.eval.runs.sealed`), traces are numbered over all files, and the
+manifest, which has a checksum too, counts the lines that each file had when the run was last begun or ended.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any, Literal, TypeVar
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from flarekit.policies.spec import family_of
-from flarekit.io.bounded import LINE, read_whole
 from flarekit.errors import DataError, RunWarning, quoted
 from flarekit.eval.data.dataset import Metric, Question
 from flarekit.eval.runs.sealed import ADVICE, read_lines
 from flarekit.eval.runs.tokentable import NAME, read_tokens
+from flarekit.io.bounded import LINE, read_whole
 from flarekit.io.files import open_file
+from flarekit.policies.spec import family_of
 from flarekit.tokens import NotLogprobs, Token
 from flarekit.trace import Trace
 from flarekit.trace_format import read_trace
@@ -65,7 +65,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="allow")
     format: Literal[1, 2, 3]
-    """2: tokens stand in a table (`flarekit.eval.runs.tokentable`) instead of in every trace. 3: records have checksums."""
+    """2: tokens stand in a table (`tokentable`) instead of in every trace. 3: records have checksums."""
     dataset: RunDataset
     policies: list[str] = Field(default_factory=list)
     engines: dict[str, RunEngine | None]

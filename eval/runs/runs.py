@@ -22,6 +22,8 @@ from pydantic_core import PydanticCustomError
 
 from flarekit.engines.cache.engine import Tally, cached
 from flarekit.engines.cache.store import CompletionStore
+from flarekit.engines.vllm import VLLMEngine
+from flarekit.engines.vocabulary import spell_trace
 from flarekit.errors import BadLogprobs, ConfigError, FlarekitError, PromptTooLong, RunError
 from flarekit.eval.data.dataset import Dataset, Question
 from flarekit.eval.data.formats import load_dataset
@@ -29,14 +31,12 @@ from flarekit.eval.data.metrics import f1
 from flarekit.eval.runs.directory import RunDirectory
 from flarekit.eval.runs.source import Source, open_source
 from flarekit.io.files import name_of
+from flarekit.io.settings import read_yaml
 from flarekit.policies import Budget, Policy, parse_policy, with_settings
 from flarekit.prompts.few_shot import Prompt
 from flarekit.retrievers.index.build import json_lines
 from flarekit.session.session import Session
-from flarekit.io.settings import read_yaml
 from flarekit.trace import Trace
-from flarekit.engines.vllm import VLLMEngine
-from flarekit.engines.vocabulary import spell_trace
 
 Job = tuple[Policy, Question]
 Finished = Callable[[Trace, float], None]

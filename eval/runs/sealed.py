@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from flarekit.io import bounded
 from flarekit.errors import DataError, RunWarning
+from flarekit.io import bounded
 from flarekit.io.files import open_file
 
 _LABELS = {b"}": b',"check":"', b"]": b',"'}

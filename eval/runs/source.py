@@ -11,10 +11,10 @@ from typing import Any
 from flarekit.io.files import read_file, standing
 from flarekit.retrieval import Passage, Retriever
 from flarekit.retrievers import make_retriever, open_index, read_corpus
-from flarekit.retrievers.described import described_index
-from flarekit.retrievers.index.folder import read_manifest
-from flarekit.retrievers.index.build import json_lines
 from flarekit.retrievers.batching import Shared
+from flarekit.retrievers.described import described_index
+from flarekit.retrievers.index.build import json_lines
+from flarekit.retrievers.index.folder import read_manifest
 
 
 @dataclass(frozen=True, slots=True)

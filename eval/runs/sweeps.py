@@ -8,8 +8,8 @@ An experiment is a YAML file with the settings of a run, where
 - `models` may list pairs of servers (`engine`, `model`, `strong`, `strong_model`), `retrievers` several retrievers.
   Each combination has a run directory of its own in `out`, since answers of different models are never averaged.
 
-Sessions run over a cache of completions (`flarekit.engines.cache.engine`), so that a threshold costs only the branches that none
-before it took.
+Sessions run over a cache of completions (`flarekit.engines.cache.engine`), so that a threshold costs only the branches
+that none before it took.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The tokens of a run, each stored once: `tokens.jsonl`, one `[text, id, logprob, {text: logprob}]` a line.
 
-Each line has its checksum behind that (`flarekit.eval.runs.sealed`), but for runs that were begun before there were any.
+Each line has its checksum behind that (`flarekit.eval.runs.sealed`), but for runs that were begun before there were
+any.
 
 Policies that differ in a threshold share most of what was generated. Their traces refer to the places of tokens in this
 table, and once read share the tokens themselves.
