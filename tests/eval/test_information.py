@@ -308,10 +308,10 @@ def test_the_bands_cover_the_true_auroc_as_often_as_they_say(monkeypatch: pytest
     What is fitted is not what is looked at here, and takes its time: see `test_refits`.
     """
     monkeypatch.setattr(
-        "flarekit.eval.analysis.information.from_words",
+        "flarekit.eval.analysis.information.curves.from_words",
         lambda outcomes, *_, **__: fixed(np.array([*range(60)], dtype=np.float64)),
     )
-    monkeypatch.setattr("flarekit.eval.analysis.information.learned", lambda *_, **__: fixed(np.ones((60, 2))))
+    monkeypatch.setattr("flarekit.eval.analysis.information.curves.learned", lambda *_, **__: fixed(np.ones((60, 2))))
     rng = np.random.default_rng(3)
     true, held, rounds = 0.5 * math.erfc(-0.5), 0, 24
     for _ in range(rounds):
