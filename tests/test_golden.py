@@ -18,6 +18,7 @@ import pytest
 from fakes.toy_model import ToyModel, ToyRetriever
 from flarekit import Budget, Policy, Prompt, Session, parse_policy, with_settings, write_trace
 from flarekit.policies import POLICIES
+from flarekit.prompts.chat import Continuation, Conversation
 
 FOLDER = Path(__file__).parent / "golden"
 QUESTIONS = ("Who wrote Emma?", "In which year was the director of the film born?")
@@ -62,6 +63,35 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "no sentence ends": {"rambles": True},
     "weak strong": {"strict": False, "strong_breaks": (4,)},
 }
+_TURNS = (
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Hello."},
+    {"role": "assistant", "content": "Hello to you."},
+    {"role": "user", "content": "Who wrote Emma?"},
+)
+SERVED: Mapping[str, Mapping[str, Any]] = {
+    "conversation": {"prompt": Conversation(messages=_TURNS)},
+    "conversation with stops and faults": {
+        "prompt": Conversation(messages=_TURNS, stop=("river w", "of a"), stop_included=True),
+        "budget": Budget(answer=40, total=200, least=5),
+        **SETTINGS["faults"],
+        "strong_breaks": (7,),
+    },
+    "continuation": {"prompt": Continuation(text="Emma is a novel.\n\nWho wrote it?"), "budget": Budget(30, 90)},
+}
+"""What the server adds: a client's own prompt."""
+SERVED_SPECS = (
+    "closed-book",
+    "rag",
+    "flare",
+    "mid-retrieve:read=token,actions=2",
+    "escalate:back=sentence",
+    "rolling-entropy:threshold=0.6,stay=4",
+    "cascade",
+    "vote-cascade:samples=3,threshold=0.3",
+    "critic",
+    "avengers-pro",
+)
 
 
 class Always:
@@ -91,8 +121,7 @@ def bare(value: Any) -> Any:
     return [bare(one) for one in value] if isinstance(value, list) else value
 
 
-async def recorded(spec: str, name: str, question: str) -> dict[str, Any]:
-    settings = SETTINGS[name]
+async def recorded(spec: str, settings: Mapping[str, Any], question: str) -> dict[str, Any]:
     session = Session(
         policy_of(spec, settings),
         question,
@@ -112,20 +141,43 @@ async def recorded(spec: str, name: str, question: str) -> dict[str, Any]:
     return {"events": events, "trace": bare(json.loads(write_trace(session.trace)))}
 
 
-SPECS = [*POLICIES, *VARIANTS]
-
-
-@pytest.mark.parametrize("spec", SPECS)
-async def test_a_policy_does_what_it_did(spec: str) -> None:
-    found = {f"{name}|{question}": await recorded(spec, name, question) for name in SETTINGS for question in QUESTIONS}
-    file = FOLDER / f"{spec.replace(':', '+').replace('/', '_')}.json"
+def hold(name: str, found: Mapping[str, Any]) -> None:
+    """Compare sessions with the file of that name, or write it."""
+    file = FOLDER / f"{name}.json"
     written = "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(one)}" for key, one in found.items()) + "\n}\n"
     if os.environ.get("FLAREKIT_GOLDEN") == "write":
         file.write_text(written)
     expected = json.loads(file.read_text())
     for key, one in json.loads(written).items():
-        assert one == expected[key], f"{spec} | {key}"
+        assert one == expected[key], f"{name} | {key}"
     assert len(found) == len(expected)
+
+
+SPECS = [*POLICIES, *VARIANTS]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+async def test_a_policy_does_what_it_did(spec: str) -> None:
+    found = {
+        f"{name}|{question}": await recorded(spec, settings, question)
+        for name, settings in SETTINGS.items()
+        for question in QUESTIONS
+    }
+    hold(spec.replace(":", "+").replace("/", "_"), found)
+
+
+async def test_a_clients_own_prompt_is_answered_as_it_was() -> None:
+    found = {
+        f"{spec}|{name}": await recorded(spec, settings, settings["prompt"].question)
+        for spec in SERVED_SPECS
+        for name, settings in SERVED.items()
+    }
+    hold("own-prompt", found)
+
+
+def test_every_policy_has_its_file_and_no_file_is_left_over() -> None:
+    names = {spec.replace(":", "+").replace("/", "_") for spec in SPECS} | {"own-prompt"}
+    assert {file.stem for file in FOLDER.glob("*.json")} == names
 
 
 def test_the_sessions_are_of_every_kind() -> None:
