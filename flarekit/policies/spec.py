@@ -34,14 +34,14 @@ class PolicySpec:
     def threshold_name(self) -> str | None:
         """What the policy calls its threshold; None where it has none, or none of that name is known."""
         known = DEFAULTS.get(self.family, {})
-        return next((name for name in ("threshold", "theta") if name in known), None)
+        return next((name for name in THRESHOLDS if name in known), None)
 
     @property
     def threshold(self) -> float | None:
         """The threshold as written, or the policy's default for it; None where it has none."""
-        defaults = DEFAULTS.get(self.family, {})
+        known = DEFAULTS.get(self.family, {})
         for name in THRESHOLDS:
-            value = self.parameters.get(name, defaults.get(name))
+            value = self.parameters.get(name, known.get(name))
             if isinstance(value, str | float | int):
                 return float(value)
         return None
